@@ -6,6 +6,7 @@ and "Evaluating attribution graphs".
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -268,7 +269,7 @@ def _is_target(graph: AttributionGraph, node: Node) -> bool:
 
 def _sign(graph: AttributionGraph, chain: Sequence[int]) -> int:
     nodes = [graph.nodes[n] for n in chain]
-    edges = [graph.weight(a, b) for a, b in zip(nodes, nodes[1:], strict=False)]
+    edges = [graph.weight(a, b) for a, b in itertools.pairwise(nodes)]
     return int(np.prod(np.sign(edges)))
 
 

@@ -6,6 +6,7 @@ in the library. Nothing here computes; see `circuit_nb.analysis` for that.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -197,7 +198,7 @@ class AttributionGraph:
         ends = np.cumsum(
             [0, len(self.features), len(self.errors), len(self.tokens), len(self.targets)]
         ).tolist()
-        return Blocks(*(slice(a, b) for a, b in zip(ends, ends[1:], strict=False)))
+        return Blocks(*(slice(a, b) for a, b in itertools.pairwise(ends)))
 
     @property
     def rows(self) -> npt.NDArray[np.int64]:
@@ -293,7 +294,7 @@ class AttributionGraph:
         try:
             with safe_open(path, framework="numpy") as file:
                 text = (file.metadata() or {}).get(_HEADER)
-                arrays = {name: file.get_tensor(name) for name in file.keys() if name in _ARRAYS}
+                arrays = {name: file.get_tensor(name) for name in set(file.keys()) & set(_ARRAYS)}
         except SafetensorError as error:
             raise ValueError(
                 f"{path} is not a readable safetensors file ({error}); "

@@ -1,0 +1,33 @@
+"""What a reader added to a graph: pins, groups, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from circuit_nb.graph import Feature, Node, Supernode
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What a reader added to a graph. Labels are text from outside: escape them."""
+
+    labels: Mapping[Node, str] = field(default_factory=dict[Node, str])
+    """What nodes are called."""
+    pins: tuple[Node, ...] = ()
+    """Nodes of the subgraph, in the order they were pinned."""
+    supernodes: tuple[tuple[str, tuple[Node, ...]], ...] = ()
+    """Named groups of nodes; tokens and targets can be members too."""
+    selected: Node | None = None
+    """The node last clicked."""
+    node_threshold: float | None = None
+    """Show nodes up to this cumulative influence, 0 to 1."""
+
+    @property
+    def groups(self) -> tuple[Supernode, ...]:
+        """The supernodes that hold features, with their features alone."""
+        members = {
+            name: [node for node in nodes if isinstance(node, Feature)]
+            for name, nodes in self.supernodes
+        }
+        return tuple(Supernode(name, features) for name, features in members.items() if features)

@@ -1,0 +1,301 @@
+"""Attribution-graph JSON as an `AttributionGraph`. Files come from strangers: all is checked.
+
+Three variants are read alike: circuit-tracer's, Neuronpedia's and Anthropic's, with or without a
+schema version.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from circuit_nb.graph import AttributionGraph, ErrorNode, Feature, Node, TargetNode, TokenNode
+from circuit_nb.neuronpedia import ids
+from circuit_nb.neuronpedia.annotations import Annotations
+from circuit_nb.neuronpedia.strict_json import MAX_BYTES, Link, Reader, finite, parse, plain
+from circuit_nb.neuronpedia.writing import EXTENSION
+
+MAX_CELLS = 2**28
+"""Largest weight matrix that is built from a file: 1 GiB."""
+_KINDS = (Feature, ErrorNode, TokenNode, TargetNode)
+_OUTPUT = re.compile(r'Output "(.*)" \(p=[0-9.eE+-]+\)', re.DOTALL)
+
+
+class GraphFile(NamedTuple):
+    """A graph and what its reader added to it."""
+
+    graph: AttributionGraph
+    annotations: Annotations
+
+
+class _Entry(NamedTuple):
+    """One checked element of `nodes`; targets are numbered in file order."""
+
+    node: Node
+    node_id: str
+    layer: int
+    """-1 where the file writes a letter."""
+    vocab: int
+    """Vocabulary id of a token or target, else -1."""
+    label: str
+    value: float
+    """Activation of a feature, probability of a target."""
+
+
+def read_file(path: str | Path) -> GraphFile:
+    """Read a graph's JSON file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is too large, or no such graph.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No graph file at {path}.")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path} is over {MAX_BYTES // 10**6} MB; no larger graph is read.")
+    return from_bytes(path.read_bytes(), str(path))
+
+
+def from_bytes(data: bytes, name: str = "The graph") -> GraphFile:
+    """Read a graph from the bytes of its JSON; `name` is what errors call it.
+
+    Raises:
+        ValueError: If it is too large, or no such graph.
+    """
+    return from_json(parse(data, name), name)
+
+
+def from_json(content: Any, name: str = "The graph") -> GraphFile:
+    """Read a graph from parsed JSON; `name` is what errors call it.
+
+    Raises:
+        ValueError: If it is no such graph; the message says where.
+    """
+    top = Reader(content, name)
+    metadata = top.child("metadata")
+    tokens = tuple(metadata.texts("prompt_tokens"))
+    entries = _entries(top, len(tokens))
+    graph = AttributionGraph(
+        **_arrays(entries, tokens),
+        weights=_weights(entries, top, len(tokens)),
+        **_described(entries, metadata),
+    )
+    return GraphFile(graph, _annotations(entries, top))
+
+
+def _entries(top: Reader, n_positions: int) -> list[_Entry]:
+    """The nodes in the graph's order: features, errors, tokens, targets."""
+    found: list[_Entry] = []
+    for number, item in enumerate(top.items("nodes")):
+        found.append(_entry(Reader(item, f"{top.name}: nodes[{number}]"), n_positions, number))
+    found.sort(key=lambda entry: (_KINDS.index(type(entry.node)), entry.node))
+    n_targets = sum(isinstance(entry.node, TargetNode) for entry in found)
+    for rank, entry in enumerate(found[len(found) - n_targets :]):
+        found[len(found) - n_targets + rank] = entry._replace(node=TargetNode(rank))
+    _refuse_duplicates(found, top)
+    return found
+
+
+def _refuse_duplicates(entries: list[_Entry], top: Reader) -> None:
+    """No node twice, and no id twice but for a feature and an error."""
+    nodes: set[Node] = set()
+    names: set[tuple[bool, str]] = set()
+    for entry in entries:
+        name = (isinstance(entry.node, ErrorNode), entry.node_id)
+        if entry.node in nodes or name in names:
+            top.fail(f"holds the node {entry.node_id[:80]!r} twice ({entry.node})")
+        nodes.add(entry.node)
+        names.add(name)
+
+
+def _entry(item: Reader, n_positions: int, number: int) -> _Entry:
+    kind, node_id = item.text("feature_type"), item.text("node_id")
+    position = item.integer("ctx_idx", below=n_positions)
+    feature = item.integer("feature", -1, least=-1)
+    layer, vocab, value = item.layer(), -1, 0.0
+    node: Node
+    if kind == ids.TOKEN:
+        node, vocab = TokenNode(position), _vocab(node_id)
+    elif kind == ids.TARGET:
+        vocab = feature if feature < ids.VIRTUAL_ID else -1
+        node, value = TargetNode(number), item.number("token_prob")
+    elif layer < 0:
+        item.fail(f"is of type {kind[:50]!r} but has layer {str(item.get('layer'))[:50]!r}")
+    elif kind == ids.ERROR:
+        node = ErrorNode(layer, position)
+    elif kind.endswith("transcoder"):
+        index = ids.feature_index(node_id, feature, layer, position)
+        if not 0 <= index < 2**53:
+            item.fail(f"names no feature: node_id {node_id[:50]!r}, feature {feature}")
+        node, value = Feature(layer, position, index), item.number("activation")
+    else:
+        known = ", ".join((ids.FEATURE, ids.ERROR, ids.TOKEN, ids.TARGET))
+        item.fail(f"is of type {kind[:50]!r}; known are {known}")
+    return _Entry(node, node_id, layer, vocab, item.text("clerp", ""), value)
+
+
+def _vocab(node_id: str) -> int:
+    match = re.fullmatch(r"E_([0-9]{1,15})_[0-9]+", node_id)
+    return int(match[1]) if match else -1
+
+
+def _arrays(entries: list[_Entry], tokens: tuple[str, ...]) -> dict[str, Any]:
+    """All the graph's per-node data."""
+    token_ids = np.full(len(tokens), -1, dtype=np.int64)
+    for entry in entries:
+        if isinstance(entry.node, TokenNode):
+            token_ids[entry.node.position] = entry.vocab
+    features = [(e, e.node) for e in entries if isinstance(e.node, Feature)]
+    errors = [e.node for e in entries if isinstance(e.node, ErrorNode)]
+    targets = [e for e in entries if isinstance(e.node, TargetNode)]
+    outputs = [_OUTPUT.fullmatch(e.label) for e in targets]
+    rows = [(f.layer, f.position, f.index) for _, f in features]
+    return {
+        "tokens": tokens,
+        "token_ids": token_ids,
+        "features": np.array(rows, dtype=np.int64).reshape(-1, 3),
+        "activations": np.array([e.value for e, _ in features], dtype=np.float32),
+        "errors": np.array([(e.layer, e.position) for e in errors], dtype=np.int64).reshape(-1, 2),
+        "targets": tuple(
+            m[1] if m else e.label or str(e.vocab) for m, e in zip(outputs, targets, strict=True)
+        ),
+        "target_ids": np.array([e.vocab for e in targets], dtype=np.int64),
+        "target_probabilities": np.array([e.value for e in targets], dtype=np.float32),
+    }
+
+
+def _described(entries: list[_Entry], metadata: Reader) -> dict[str, Any]:
+    """The prompt, the model's size, and where the graph comes from."""
+    ours = metadata.child(EXTENSION, optional=True)
+    inner = [e.layer + 1 for e in entries if isinstance(e.node, Feature | ErrorNode)]
+    above = [e.layer - 1 for e in entries if isinstance(e.node, TargetNode)]
+    n_features = sum(isinstance(e.node, Feature) for e in entries)
+    if isinstance(ours.get("provenance"), Mapping):
+        provenance = plain(ours.get("provenance"))
+    else:
+        names = ("scan", "slug", "info", "generation_settings", "pruning_settings")
+        provenance = {name: plain(metadata.get(name)) for name in names if metadata.get(name)}
+        details = metadata.child("feature_details", optional=True)
+        if details.get("neuronpedia_source_set"):
+            provenance["source_set"] = details.text("neuronpedia_source_set")
+    return {
+        "prompt": metadata.text("prompt", ""),
+        "n_layers": ours.integer("n_layers", max([0, *inner, *above]), least=max([0, *inner])),
+        "n_active": ours.integer("n_active", n_features),
+        "provenance": provenance,
+    }
+
+
+def _weights(entries: list[_Entry], top: Reader, n_positions: int) -> npt.NDArray[np.float32]:
+    """`weights[target, source]` of the links."""
+    blocks = [[e for e in entries if type(e.node) is kind] for kind in _KINDS]
+    features, errors, tokens, targets = blocks
+    shape = (len(features) + len(targets), len(features) + len(errors) + n_positions)
+    if shape[0] * shape[1] > MAX_CELLS:
+        top.fail(f"holds {len(features)} features and {len(errors)} errors, more than fit in 1 GiB")
+    row_of = {e.node_id: (row, e) for row, e in enumerate([*features, *targets])}
+    columns: dict[str, list[tuple[int, Node]]] = {}
+    for column, entry in enumerate([*features, *errors]):
+        columns.setdefault(entry.node_id, []).append((column, entry.node))
+    for entry in tokens:
+        assert isinstance(entry.node, TokenNode)
+        column = len(features) + len(errors) + entry.node.position
+        columns.setdefault(entry.node_id, []).append((column, entry.node))
+
+    places, values = (array("q"), array("q")), array("d")
+    used: set[tuple[int, int]] = set()
+    for number, item in enumerate(top.items("links")):
+        link = _link(item, f"{top.name}: links[{number}]")
+        for name, known in ((link.source, columns), (link.target, row_of)):
+            if name not in known:
+                top.fail(f"links[{number}] names {name[:80]!r}, which no such end has")
+        row, target = row_of[link.target]
+        candidates = columns[link.source]
+        if len(candidates) > 1:
+            free = [c for c in candidates if (row, c[0]) not in used]
+            candidates = [_meant(free or candidates, target, link)]
+            used.add((row, candidates[0][0]))
+        places[0].append(row)
+        places[1].append(candidates[0][0])
+        values.append(link.weight)
+    at = tuple(np.frombuffer(p, dtype=np.int64) for p in places)
+    weights, given = np.zeros(shape, dtype=np.float32), np.frombuffer(values).astype(np.float32)
+    weights[at] = given
+    if (weights[at] != given).any():
+        top.fail("gives one link two weights")
+    return weights
+
+
+def _link(item: Any, name: str) -> Link:
+    if not isinstance(item, Link):
+        fields = Reader(item, name)
+        item = Link(
+            fields.text("source"),
+            fields.text("target"),
+            fields.get("weight"),
+            fields.get("source_type"),
+        )
+    return item._replace(weight=finite(item.weight, f"{name}: weight"))
+
+
+def _meant(candidates: list[tuple[int, Node]], target: _Entry, link: Link) -> tuple[int, Node]:
+    """Which node a link starts at, where a feature of layer 0 and an error share an id.
+
+    Our own files say it. In others an error cannot reach its own layer or below, and where both
+    remain the feature's link comes first, as circuit-tracer writes them.
+
+    Args:
+        candidates: (column, node) of each node of that id that does not yet feed the target.
+        target: Where the link ends.
+        link: The link.
+    """
+    for column, node in candidates:
+        if link.source_type == (ids.FEATURE if isinstance(node, Feature) else ids.ERROR):
+            return column, node
+    for column, node in candidates:
+        reaches = isinstance(target.node, TargetNode) or isinstance(node, TokenNode)
+        if reaches or (isinstance(node, Feature | ErrorNode) and node.layer < target.layer):
+            return column, node
+    return candidates[0]
+
+
+def _annotations(entries: list[_Entry], top: Reader) -> Annotations:
+    """Labels, pins and supernodes; those of nodes that the file does not hold are left out."""
+    parameters = top.child("qParams", optional=True)
+    # Of two nodes that share an id, the feature is meant: it comes first.
+    known: dict[str, Node] = {}
+    for entry in entries:
+        known.setdefault(entry.node_id, entry.node)
+    named = (e for e in entries if e.label and not isinstance(e.node, TargetNode))
+    labels: dict[Node, str] = {e.node: e.label for e in named}
+    for pair in _lists(parameters, "clerps"):
+        if len(pair) == 2 and pair[0] in known:
+            labels[known[pair[0]]] = pair[1]
+    groups = [
+        (row[0], tuple(known[i] for i in row[1:] if i in known))
+        for row in _lists(parameters, "supernodes")
+        if row
+    ]
+    threshold = parameters.number("pruningThreshold", -1)
+    if threshold < 0:
+        threshold = top.child("metadata").number("node_threshold", -1)
+    return Annotations(
+        labels=labels,
+        pins=tuple(known[i] for i in parameters.texts("pinnedIds") if i in known),
+        supernodes=tuple((name, nodes) for name, nodes in groups if nodes),
+        selected=known.get(parameters.text("clickedId", "")),
+        node_threshold=threshold if 0 <= threshold <= 1 else None,
+    )
+
+
+def _lists(parameters: Reader, key: str) -> list[list[str]]:
+    """An array of arrays of texts; a missing one is empty."""
+    rows = parameters.items(key) if parameters.get(key) is not None else []
+    return [list(Reader({key: row}, parameters.name).texts(key)) for row in rows]

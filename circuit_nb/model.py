@@ -1,0 +1,378 @@
+"""The replacement model: a language model with its transcoders, and one recorded pass of it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from circuit_nb.architecture import Block, Norm, blocks_of, family_of, norm_of
+from circuit_nb.transcoders import Transcoders, open_transcoders
+
+Prompt: TypeAlias = "str | Sequence[int] | Tensor"
+"""Text, token ids, or a 1-D tensor of token ids."""
+
+Hook: TypeAlias = "tuple[str, Callable[[Tensor, Any], Tensor | None]]"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One forward pass: everything the linear model of a prompt is made of.
+
+    All tensors are on the model's device and carry no gradient. n is the number of active
+    features, those of the ignored prefix left out.
+    """
+
+    prompt: str
+    token_ids: Tensor
+    """(positions,)."""
+    ignored: int
+    """Number of positions at the start whose features and errors are left out."""
+    patterns: tuple[Tensor, ...]
+    """Attention patterns by layer, each (heads, query, key)."""
+    scales: dict[str, Tensor]
+    """Norm denominators by hook name, each (positions, 1)."""
+    embeddings: Tensor
+    """(positions, d_model), as they enter the first block (without position embeddings)."""
+    reads: tuple[Tensor, ...]
+    """What the transcoders read, by layer, each (positions, d_model)."""
+    writes: tuple[Tensor, ...]
+    """What the transcoders reconstruct, by layer, each (positions, d_model)."""
+    features: Tensor
+    """(n, 3), rows (layer, position, index) in ascending order."""
+    activations: Tensor
+    """(n,)."""
+    logits: Tensor
+    """(positions, vocab), after the model's softcap if it has one."""
+
+    @property
+    def positions(self) -> int:
+        """Length of the prompt in tokens."""
+        return len(self.token_ids)
+
+
+class ReplacementModel:
+    """A language model whose MLPs can be read through transcoders.
+
+    It has a TransformerLens bridge and a set of transcoders; both stay usable on their own.
+
+    Args:
+        bridge: A `TransformerBridge`, without weight processing.
+        transcoders: Transcoders for every layer.
+        name: Name for provenance; the bridge's own if empty.
+
+    Raises:
+        ValueError: If the family is not known, or the transcoders do not fit the model.
+    """
+
+    def __init__(self, bridge: Any, transcoders: Transcoders, *, name: str = "") -> None:
+        self.bridge = bridge
+        self.transcoders = transcoders
+        self.family = family_of(bridge)
+        self.name = name or str(bridge.cfg.model_name)
+        bridge.requires_grad_(False)
+        bridge.eval()
+        self.blocks: tuple[Block, ...] = blocks_of(bridge)
+        self.final_norm: Norm = norm_of(bridge.ln_final, "ln_final")
+        self._check_fit()
+        self._last: Record | None = None
+
+    def __repr__(self) -> str:
+        t = self.transcoders
+        kind = "cross-layer" if t.cross_layer else "per-layer"
+        return (
+            f"ReplacementModel({self.name}: {t.n_layers} layers, d_model {t.d_model}, "
+            f"{kind} transcoders, {self.dtype} on {self.device})"
+        )
+
+    def _check_fit(self) -> None:
+        n_layers, d_model = len(self.blocks), int(self.bridge.cfg.d_model)
+        t = self.transcoders
+        if (t.n_layers, t.d_model) != (n_layers, d_model):
+            made_for = f" (made for {t.model_name})" if t.model_name else ""
+            raise ValueError(
+                f"These transcoders{made_for} are for {t.n_layers} layers of width {t.d_model}, "
+                f"but {self.name} has {n_layers} layers of width {d_model}; give the set that "
+                "was trained on this model."
+            )
+        for block in self.blocks:
+            for name in (t.input_hook, t.output_hook):
+                block.hook(name)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The Hugging Face tokenizer."""
+        return self.bridge.tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return self.unembedding.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the model's weights."""
+        return self.unembedding.dtype
+
+    @property
+    def unembedding(self) -> Tensor:
+        """(d_model, vocab)."""
+        return self.bridge.W_U
+
+    @cached_property
+    def mean_unembedding(self) -> Tensor:
+        """Mean column of the unembedding, (d_model,), in float32."""
+        return self.unembedding.mean(dim=1, dtype=torch.float32)
+
+    def token(self, token_id: int) -> str:
+        """One token as text."""
+        return str(self.tokenizer.decode([int(token_id)], clean_up_tokenization_spaces=False))
+
+    def token_id(self, token: str | int) -> int:
+        """Vocabulary id of a token given as text or id.
+
+        Raises:
+            ValueError: If the text is not one token, or the id is not in the vocabulary.
+        """
+        if isinstance(token, str):
+            ids = self._encode(token)
+            if len(ids) != 1:
+                pieces = ", ".join(repr(self.token(i)) for i in ids)
+                raise ValueError(
+                    f"{token!r} is {len(ids)} tokens ({pieces}), and one is needed; mind the "
+                    "space that most words begin with, as in ' Austin'."
+                )
+            return ids[0]
+        self._check_ids([int(token)])
+        return int(token)
+
+    def tokenize(self, prompt: Prompt) -> Tensor:
+        """Token ids of a prompt, (positions,), beginning with a special token.
+
+        Where the prompt does not begin with one, BOS is put before it, or PAD, or EOS, whichever
+        the tokenizer has first.
+
+        Raises:
+            ValueError: If the prompt is empty or holds what the vocabulary does not.
+        """
+        if isinstance(prompt, str):
+            ids = self._encode(prompt)
+        else:
+            given = torch.as_tensor(prompt)
+            if given.ndim != 1 or torch.is_floating_point(given):
+                raise ValueError(
+                    f"The prompt is a {given.dtype} tensor of shape {tuple(given.shape)}; give "
+                    "text, a list of token ids, or a 1-D tensor of them."
+                )
+            ids = [int(i) for i in given]
+        if not ids:
+            raise ValueError("The prompt is empty; give at least one token of text.")
+        self._check_ids(ids)
+        if ids[0] not in self.tokenizer.all_special_ids:
+            t = self.tokenizer
+            special = (t.bos_token_id, t.pad_token_id, t.eos_token_id, *t.all_special_ids)
+            ids = [next((i for i in special if i is not None), ids[0]), *ids]
+        return torch.tensor(ids, device=self.device)
+
+    def _encode(self, text: str) -> list[int]:
+        ids = [int(i) for i in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
+        unknown = self.tokenizer.unk_token_id
+        if unknown in ids and str(self.tokenizer.unk_token) not in text:
+            offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)[
+                "offset_mapping"
+            ]
+            spans = (offsets[i] for i, token in enumerate(ids) if token == unknown)
+            raise ValueError(self._unknown_words([text[a:b] for a, b in spans]))
+        return ids
+
+    def _unknown_words(self, words: Sequence[str]) -> str:
+        named = ", ".join(repr(word.strip()) for word in words)
+        known = [str(entry).strip() for entry in self.tokenizer.get_vocab()]
+        close = difflib.get_close_matches(words[0].strip(), known, n=3)
+        hint = f" Near it: {', '.join(close)}." if close else ""
+        return f"{self.name} has no token for {named}; use words of its vocabulary.{hint}"
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        vocab = self.unembedding.shape[1]
+        wrong = [i for i in ids if not 0 <= i < vocab]
+        if wrong:
+            raise ValueError(
+                f"Token id {wrong[0]} is not in the vocabulary; ids are 0 to {vocab - 1}."
+            )
+
+    def ignored_positions(self, token_ids: Tensor) -> int:
+        """How many positions at the start are ignored: 1, or a chat template's fixed header."""
+        prefix = self.family.ignored_prefix
+        if prefix and tuple(self.token(int(i)) for i in token_ids[: len(prefix)]) == prefix:
+            return len(prefix)
+        return 1
+
+    @torch.no_grad()
+    def run(self, token_ids: Tensor, hooks: Sequence[Hook] = ()) -> Tensor:
+        """Logits (batch, positions, vocab) of token ids (batch, positions), under hooks.
+
+        The hooks are gone afterwards, also after an error.
+        """
+        return self.bridge.run_with_hooks(token_ids, fwd_hooks=list(hooks))
+
+    def record(self, prompt: Prompt) -> Record:
+        """Run the model once and keep what attribution and interventions need.
+
+        The last record is kept, so asking again for the same prompt costs nothing.
+
+        Raises:
+            ValueError: If the prompt is bad, or the pass produced NaN or infinity.
+        """
+        ids = self.tokenize(prompt)
+        if self._last is None or not torch.equal(self._last.token_ids, ids):
+            self._last = None
+            text = prompt if isinstance(prompt, str) else str(self.tokenizer.decode(ids.tolist()))
+            self._last = self._record(ids, text)
+        return self._last
+
+    def _record(self, ids: Tensor, text: str) -> Record:
+        n_layers, t = len(self.blocks), self.transcoders
+        seen: dict[str, Tensor] = {}
+        active: list[Tensor] = [torch.empty(0)] * n_layers
+        values: list[Tensor] = [torch.empty(0)] * n_layers
+        ignored = self.ignored_positions(ids)
+
+        # Hooks are told their canonical name, which can differ from the alias asked for.
+        def keep(tensor: Tensor, hook: Any, name: str) -> None:
+            seen[name] = tensor[0].detach()
+
+        def encode(tensor: Tensor, hook: Any, layer: int) -> None:
+            acts = t.layers[layer].activate(t.layers[layer].pre_activations(tensor[0]))
+            acts[:ignored] = 0
+            where = acts.nonzero()
+            active[layer] = torch.cat([torch.full_like(where[:, :1], layer), where], dim=1)
+            values[layer] = acts[where[:, 0], where[:, 1]]
+
+        reads = [block.hook(t.input_hook) for block in self.blocks]
+        writes = [block.hook(t.output_hook) for block in self.blocks]
+        patterns = [block.hook("pattern") for block in self.blocks]
+        scales = [n.hook for block in self.blocks for n in block.norms] + [self.final_norm.hook]
+        names = {"hook_embed", *reads, *writes, *patterns, *scales}
+        hooks: list[Hook] = [(name, partial(keep, name=name)) for name in names]
+        hooks += [(name, partial(encode, layer=layer)) for layer, name in enumerate(reads)]
+        logits = self.run(ids[None], hooks)[0]
+        record = Record(
+            prompt=text,
+            token_ids=ids,
+            ignored=ignored,
+            patterns=tuple(seen[name] for name in patterns),
+            scales={name: seen[name].float() for name in scales},
+            embeddings=seen["hook_embed"],
+            reads=tuple(seen[name] for name in reads),
+            writes=tuple(seen[name] for name in writes),
+            features=torch.cat(active),
+            activations=torch.cat(values),
+            logits=logits,
+        )
+        _check_finite(record)
+        return record
+
+
+def _check_finite(record: Record) -> None:
+    stages = [
+        *((f"the MLP of layer {i}", w) for i, w in enumerate(record.writes)),
+        ("the transcoders", record.activations),
+        ("the last layer", record.logits),
+    ]
+    for where, tensor in stages:
+        if not torch.isfinite(tensor).all():
+            raise ValueError(
+                f"The pass produced NaN or infinity in {where}: the weights are damaged, or "
+                f"{tensor.dtype} is too narrow for this model (try dtype=torch.float32)."
+            )
+
+
+def load(
+    model: str | os.PathLike[str] | Any = "atlas",
+    transcoders: str | os.PathLike[str] | Transcoders | None = None,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    tokenizer: Any = None,
+) -> ReplacementModel:
+    """Open a language model together with its transcoders.
+
+    Args:
+        model: `"atlas"` (the embedded model, offline), a local Hugging Face folder, a Hub id, or
+            a Hugging Face model or `TransformerBridge` in memory.
+        transcoders: A local folder, a Hub id (`owner/name/folder@revision`), or `Transcoders`.
+            May be left out for `"atlas"` and for models with a known default set.
+        device: Where to put it; by default CUDA, then Apple's MPS, then the CPU.
+        dtype: Type of the weights. Attribution itself is always computed in float32.
+        tokenizer: Needed beside a Hugging Face model in memory.
+
+    Raises:
+        FileNotFoundError: If a folder or a file of it is missing.
+        ValueError: If the family is unknown or model and transcoders do not fit together.
+    """
+    place = torch.device(device) if device is not None else _default_device()
+    name = "" if not isinstance(model, (str, os.PathLike)) else os.fspath(model)
+    if name == "atlas":
+        from circuit_nb import atlas
+
+        model, transcoders = atlas.model_folder(), transcoders or atlas.transcoder_folder()
+    if not isinstance(transcoders, Transcoders):
+        transcoders = _transcoders(name, transcoders, place, dtype)
+    bridge = _bridge(model, place, dtype, tokenizer)
+    return ReplacementModel(bridge, transcoders, name=name)
+
+
+def _transcoders(
+    model: str, spec: str | os.PathLike[str] | None, device: torch.device, dtype: torch.dtype
+) -> Transcoders:
+    """Open a set from a local folder or the Hub; the model's default set if none is named."""
+    if spec is not None and Path(spec).expanduser().is_dir():
+        return open_transcoders(Path(spec).expanduser(), device=device, dtype=dtype)
+    from circuit_nb import hub
+
+    found = hub.transcoder_set(hub.default_transcoders(model) if spec is None else os.fspath(spec))
+    return open_transcoders(found.folder, files=found.files, device=device, dtype=dtype)
+
+
+def _default_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _bridge(model: Any, device: torch.device, dtype: torch.dtype, tokenizer: Any) -> Any:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    if isinstance(model, TransformerBridge):
+        return model
+    if isinstance(model, (str, os.PathLike)):
+        folder = Path(model).expanduser()
+        if not folder.is_dir():
+            from circuit_nb import hub
+
+            folder = hub.model_source(os.fspath(model)).folder
+        return TransformerBridge.boot_transformers(str(folder), device=device, dtype=dtype)
+    return _wrap(model, tokenizer, device, dtype)
+
+
+def _wrap(hf_model: Any, tokenizer: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """A bridge around a Hugging Face model that is in memory."""
+    from transformer_lens.model_bridge.sources import build_bridge_from_module
+
+    if tokenizer is None:
+        raise ValueError("A model in memory needs its tokenizer: load(model, …, tokenizer=…).")
+    hf_model = hf_model.to(device=device, dtype=dtype).eval()
+    # Attention patterns are only materialised by the eager implementation.
+    hf_model.config._attn_implementation = "eager"
+    kind = type(hf_model).__name__
+    hf_model.config.architectures = hf_model.config.architectures or [kind]
+    bridge = build_bridge_from_module(hf_model, kind, hf_config=hf_model.config)
+    bridge.tokenizer = tokenizer
+    return bridge

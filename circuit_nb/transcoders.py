@@ -1,0 +1,379 @@
+"""Transcoders: what the features of a model are, how they read and where they write.
+
+A per-layer transcoder (PLT) is a cross-layer transcoder (CLT) that writes to one layer only, so
+one type serves both. Encoders are kept in memory; decoder rows are read from their files when a
+feature is active, so that opening a set costs no decoder memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from circuit_nb.weight_files import NpzFile, OnDisk, Rows, SafetensorsFile, open_file
+
+INPUT_HOOKS = ("hook_resid_mid", "ln2.hook_normalized", "mlp.hook_in")
+"""Places features can read from: the residual stream before the MLP, that over its norm's
+denominator, and that times the norm's weight (what the MLP itself reads)."""
+
+OUTPUT_HOOKS = ("mlp.hook_out", "hook_mlp_out")
+"""Places decoders can reconstruct: the MLP's own output, or what is added to the residual stream
+(the two differ where a norm follows the MLP)."""
+
+
+@dataclass(frozen=True)
+class LayerTranscoder:
+    """The features that read at one layer.
+
+    The activation function is TopK if `k` is given, JumpReLU if `threshold` is, else ReLU.
+    """
+
+    W_enc: Tensor
+    """(features, d_model)."""
+    decoder: Rows
+    """(features, layers written, d_model); the first written layer is the feature's own."""
+    b_enc: Tensor
+    """(features,)."""
+    b_dec: Tensor
+    """(d_model,), added to the reconstruction of this layer."""
+    threshold: Tensor | None = None
+    """(features,)."""
+    W_skip: Tensor | None = None
+    """(d_model, d_model): the linear path `x @ W_skip.T` beside the features."""
+    k: int | None = None
+
+    def pre_activations(self, x: Tensor) -> Tensor:
+        """Encoder output before the activation function: (…, d_model) to (…, features)."""
+        return torch.nn.functional.linear(x.to(self.W_enc.dtype), self.W_enc, self.b_enc)
+
+    def activate(self, pre: Tensor) -> Tensor:
+        """The activation function, (…, features) to the same shape."""
+        if self.k is not None:
+            kept = pre.topk(min(self.k, pre.shape[-1]), dim=-1)
+            return torch.zeros_like(pre).scatter(-1, kept.indices, kept.values)
+        if self.threshold is not None:
+            return pre * (pre > self.threshold)
+        return pre.relu()
+
+    def skip(self, x: Tensor) -> Tensor:
+        """The linear skip path, (…, d_model) to the same shape; zeros where there is none."""
+        if self.W_skip is None:
+            return torch.zeros_like(x)
+        return x.to(self.W_skip.dtype) @ self.W_skip.T
+
+
+@dataclass(frozen=True)
+class Transcoders:
+    """A transcoder for every layer of a model.
+
+    Raises:
+        ValueError: If a hook name is unknown or the layers' shapes disagree.
+    """
+
+    layers: tuple[LayerTranscoder, ...]
+    input_hook: str
+    """One of `INPUT_HOOKS`."""
+    output_hook: str
+    """One of `OUTPUT_HOOKS`."""
+    cross_layer: bool = False
+    """Whether features write to their own layer and every later one."""
+    model_name: str = ""
+    """Hub id of the model the set was trained on, if it says."""
+    scan: str | Sequence[str] | None = None
+    """Name of the set on Neuronpedia."""
+    source: str = ""
+    """Where the set was read from, for provenance."""
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+
+    def __post_init__(self) -> None:
+        for name, value, valid in (
+            ("feature_input_hook", self.input_hook, INPUT_HOOKS),
+            ("feature_output_hook", self.output_hook, OUTPUT_HOOKS),
+        ):
+            if value not in valid:
+                raise ValueError(f"{name} is {value!r}; it can be one of {', '.join(valid)}.")
+        if not self.layers:
+            raise ValueError("The transcoder set has no layers; give one transcoder a layer.")
+        for i, layer in enumerate(self.layers):
+            self._check_shapes(i, layer)
+
+    def _check_shapes(self, i: int, layer: LayerTranscoder) -> None:
+        features, d_model = len(layer.b_enc), len(layer.b_dec)
+        wanted: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+            "encoder": (layer.W_enc.shape, (features, self.d_model)),
+            "decoder": (layer.decoder.shape, (features, len(self.writes(i)), self.d_model)),
+            "b_dec": ((d_model,), (self.d_model,)),
+        }
+        if layer.threshold is not None:
+            wanted["threshold"] = (tuple(layer.threshold.shape), (features,))
+        if layer.W_skip is not None:
+            wanted["skip"] = (tuple(layer.W_skip.shape), (self.d_model, self.d_model))
+        for name, (shape, expected) in wanted.items():
+            if tuple(shape) != expected:
+                raise ValueError(
+                    f"The {name} of the transcoder for layer {i} has shape {tuple(shape)}, "
+                    f"expected {expected}; the files do not belong to one set."
+                )
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers."""
+        return len(self.layers)
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return len(self.layers[0].b_dec)
+
+    @property
+    def has_skip(self) -> bool:
+        """Whether any layer has a linear skip path."""
+        return any(layer.W_skip is not None for layer in self.layers)
+
+    def writes(self, layer: int) -> range:
+        """Layers that the features reading at `layer` write to."""
+        return range(layer, self.n_layers if self.cross_layer else layer + 1)
+
+    def readers(self, layer: int) -> range:
+        """Layers whose features write to `layer`."""
+        return range(0 if self.cross_layer else layer, layer + 1)
+
+    def check(self, layer: int, index: int) -> None:
+        """Raise `ValueError` unless there is such a feature."""
+        if not 0 <= layer < self.n_layers:
+            raise ValueError(f"Layer {layer} does not exist; layers are 0 to {self.n_layers - 1}.")
+        features = len(self.layers[layer].b_enc)
+        if not 0 <= index < features:
+            raise ValueError(
+                f"Feature index {index} does not exist at layer {layer}; "
+                f"indices are 0 to {features - 1}."
+            )
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one family of transcoder files names and orients its tensors.
+
+    `{i}` in a name stands for the layer.
+    """
+
+    name: str
+    encoder: str
+    decoder: str
+    b_enc: str
+    b_dec: str
+    threshold: str
+    skip: str
+    suffix: str = ".safetensors"
+    transposed: bool = False
+    """Encoder stored as (d_model, features), skip path as x @ W rather than x @ W.T."""
+    decoder_file: str = ""
+    """Where decoders lie if not beside the encoder."""
+
+    def fits(self, file: SafetensorsFile | NpzFile, layer: int) -> bool:
+        """Whether a file holds this format's tensors."""
+        wanted = {n.format(i=layer) for n in (self.encoder, self.b_enc, self.b_dec)}
+        return file.path.suffix == self.suffix and wanted <= file.names
+
+    def read(
+        self, file: SafetensorsFile | NpzFile, layer: int, n_written: int
+    ) -> tuple[dict[str, Tensor], OnDisk]:
+        """The tensors of a `LayerTranscoder` by field, and its decoder, which stays on disk."""
+        names = {
+            "W_enc": self.encoder,
+            "b_enc": self.b_enc,
+            "b_dec": self.b_dec,
+            "threshold": self.threshold,
+            "W_skip": self.skip,
+        }
+        stored = {field: name.format(i=layer) for field, name in names.items()}
+        tensors = {f: file.read(name) for f, name in stored.items() if name in file.names}
+        if self.transposed:
+            tensors.update({f: tensors[f].T for f in ("W_enc", "W_skip") if f in tensors})
+        beside = file
+        if self.decoder_file:
+            beside = open_file(file.path.with_name(self.decoder_file.format(i=layer)))
+        decoder = self.decoder.format(i=layer)
+        if decoder not in beside.names:
+            raise ValueError(f"{beside.path} lacks the decoder, {decoder}.")
+        return tensors, OnDisk(beside, decoder, n_written)
+
+
+_PLAIN: dict[str, Any] = {
+    "encoder": "W_enc",
+    "decoder": "W_dec",
+    "b_enc": "b_enc",
+    "b_dec": "b_dec",
+}
+FORMATS = (
+    Format(
+        "circuit-tracer, one transcoder a layer",
+        **_PLAIN,
+        threshold="activation_function.threshold",
+        skip="W_skip",
+    ),
+    Format(
+        "circuit-tracer, cross-layer",
+        encoder="W_enc_{i}",
+        decoder="W_dec_{i}",
+        b_enc="b_enc_{i}",
+        b_dec="b_dec_{i}",
+        threshold="threshold_{i}",
+        skip="W_skip",
+        decoder_file="W_dec_{i}.safetensors",
+    ),
+    Format(
+        "Gemma Scope",
+        **_PLAIN,
+        threshold="threshold",
+        skip="W_skip",
+        suffix=".npz",
+        transposed=True,
+    ),
+    Format(
+        "Gemma Scope 2",
+        encoder="w_enc",
+        decoder="w_dec",
+        b_enc="b_enc",
+        b_dec="b_dec",
+        threshold="threshold",
+        skip="affine_skip_connection",
+        transposed=True,
+    ),
+)
+"""Every format that can be read, told apart by the tensors' names; add one here."""
+
+_FILE_PATTERNS = ("layer_{i}.safetensors", "W_enc_{i}.safetensors", "layer_{i}.npz")
+
+
+def open_transcoders(
+    folder: str | Path,
+    *,
+    files: Sequence[Path] | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Transcoders:
+    """Open a folder that holds `config.yaml` and transcoder files.
+
+    Args:
+        folder: The folder.
+        files: One file a layer, where they do not lie beside the config.
+        device: Where encoders are kept and decoder rows are put.
+        dtype: Type of encoders and biases in memory.
+
+    Raises:
+        FileNotFoundError: If the folder, its config or the file of a layer is missing.
+        ValueError: If the config or a file is not what it should be.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    files = files or _find_files(folder, config)
+    cross_layer = config.get("model_kind") == "cross_layer_transcoder"
+    k = config.get("k")
+    if config.get("activation") == "topk" and not isinstance(k, int):
+        raise ValueError(f"{folder / 'config.yaml'} says activation: topk; add k, e.g. k: 64.")
+    layers = tuple(
+        _open_layer(path, i, len(files) - i if cross_layer else 1, device, dtype, k)
+        for i, path in enumerate(files)
+    )
+    return Transcoders(
+        layers,
+        input_hook=str(config["feature_input_hook"]),
+        output_hook=str(config["feature_output_hook"]),
+        cross_layer=cross_layer,
+        model_name=str(config.get("model_name") or ""),
+        scan=config.get("scan"),
+        source=str(folder),
+        config=config,
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The set's `config.yaml`, with the keys every set must have checked.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is not YAML, or lacks a key.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"No transcoder set at {folder}: there is no config.yaml in it. Give a folder or a "
+            "Hub repository that holds one."
+        )
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable YAML ({error}).") from error
+    needed = ("model_kind", "feature_input_hook", "feature_output_hook")
+    missing = [key for key in needed if not isinstance(config, dict) or key not in config]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}; a transcoder set must say them.")
+    kinds = ("transcoder_set", "cross_layer_transcoder")
+    if config["model_kind"] not in kinds:
+        raise ValueError(
+            f"{path} has model_kind {config['model_kind']!r}; it can be {' or '.join(kinds)}."
+        )
+    return config
+
+
+def _find_files(folder: Path, config: Mapping[str, Any]) -> list[Path]:
+    """One file a layer: those the config lists, or those lying beside it."""
+    listed = config.get("transcoders")
+    if listed:
+        files = [folder / str(name) for name in listed]
+        for path in files:
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"{folder / 'config.yaml'} lists {path.name}, which is not there."
+                )
+        return files
+    for pattern in _FILE_PATTERNS:
+        head, tail = pattern.split("{i}")
+        numbers = _layer_numbers(folder.glob(f"{head}*{tail}"), head, tail)
+        if numbers:
+            gap = next((i for i in range(max(numbers)) if i not in numbers), None)
+            if gap is not None:
+                raise FileNotFoundError(
+                    f"The transcoder set at {folder} lacks layer {gap} "
+                    f"({pattern.format(i=gap)}); every layer needs one."
+                )
+            return [folder / pattern.format(i=i) for i in sorted(numbers)]
+    raise FileNotFoundError(
+        f"No transcoder files in {folder}; expected {' or '.join(_FILE_PATTERNS)}, "
+        "or a list under `transcoders` in config.yaml."
+    )
+
+
+def _layer_numbers(paths: Iterable[Path], head: str, tail: str) -> set[int]:
+    pattern = re.compile(re.escape(head) + r"(\d+)" + re.escape(tail))
+    matches = [pattern.fullmatch(path.name) for path in paths]
+    return {int(m.group(1)) for m in matches if m}
+
+
+def _open_layer(
+    path: Path,
+    layer: int,
+    n_written: int,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    k: int | None,
+) -> LayerTranscoder:
+    file = open_file(path)
+    form = next((f for f in FORMATS if f.fits(file, layer)), None)
+    if form is None:
+        raise ValueError(
+            f"{path} holds the tensors {', '.join(sorted(file.names)[:8])}, which fit none of "
+            f"the known transcoder formats for layer {layer}: "
+            f"{'; '.join(f.name for f in FORMATS)}."
+        )
+    tensors, decoder = form.read(file, layer, n_written)
+    placed = {n: t.to(device=device, dtype=dtype).contiguous() for n, t in tensors.items()}
+    return LayerTranscoder(**placed, decoder=replace(decoder, device=device), k=k)

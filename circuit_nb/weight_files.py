@@ -1,0 +1,183 @@
+"""Tensors that stay in their files until rows of them are asked for."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+
+class Rows(Protocol):
+    """Decoder rows, (features, layers written, d_model), in memory or in a file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape, known without reading it."""
+        ...
+
+    def rows(self, features: Tensor) -> Tensor:
+        """The rows of the given features, (n, layers written, d_model), in that order."""
+        ...
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Decoder rows that are in memory already: a tensor with or without the middle axis."""
+
+    tensor: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(features, layers written, d_model)."""
+        return tuple(self._rows.shape)
+
+    @property
+    def _rows(self) -> Tensor:
+        return self.tensor[:, None] if self.tensor.ndim == 2 else self.tensor
+
+    def rows(self, features: Tensor) -> Tensor:
+        """The rows of the given features, (n, layers written, d_model)."""
+        return self._rows[features.to(self.tensor.device)]
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """Decoder rows in a file. Only those asked for are read, in the file's own type."""
+
+    file: SafetensorsFile | NpzFile
+    name: str
+    n_written: int
+    """How many layers are written. Files may hold rows for layers below the feature's own; they
+    come first and are not used."""
+    device: torch.device | str = "cpu"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(features, layers written, d_model)."""
+        shape = self.file.shape(self.name)
+        if len(shape) == 2:
+            return (shape[0], 1, shape[1])
+        return (shape[0], min(self.n_written, shape[1]), *shape[2:])
+
+    def rows(self, features: Tensor) -> Tensor:
+        """The rows of the given features, each read once, in the order they lie in the file."""
+        ordered, place = torch.unique(features.cpu(), return_inverse=True)
+        rows = self.file.rows(self.name, ordered)
+        rows = rows[:, None] if rows.ndim == 2 else rows[:, -self.n_written :]
+        return rows.to(self.device)[place.to(self.device)]
+
+
+class SafetensorsFile:
+    """A safetensors file, mapped into memory rather than read.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        ValueError: If it is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file: Any = safe_open(path, framework="pt")
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path} is not a readable safetensors file ({error}); it may be truncated: "
+                "download or copy it again."
+            ) from error
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Names of the tensors in it."""
+        return frozenset(self._file.keys())
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape, without reading it."""
+        return tuple(self._file.get_slice(name).get_shape())
+
+    def read(self, name: str) -> Tensor:
+        """A whole tensor."""
+        return self._file.get_tensor(name)
+
+    def rows(self, name: str, ordered: Tensor) -> Tensor:
+        """Rows of a tensor at ascending indices."""
+        return self._file.get_slice(name)[ordered.tolist()]
+
+
+class NpzFile:
+    """A NumPy archive. Arrays stored uncompressed, as `numpy.savez` does, are mapped, not read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with zipfile.ZipFile(path) as archive:
+                self._arrays = {
+                    info.filename.removesuffix(".npy"): self._open(archive, info)
+                    for info in archive.infolist()
+                }
+        except (zipfile.BadZipFile, ValueError) as error:
+            raise ValueError(
+                f"{path} is not a readable .npz file ({error}); download or copy it again."
+            ) from error
+
+    def _open(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
+        with archive.open(info) as member:
+            version = np.lib.format.read_magic(member)
+            read_header = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            shape, fortran, dtype = read_header(member)
+            if dtype.hasobject:
+                raise ValueError("it holds Python objects, which are never loaded")
+            if info.compress_type != zipfile.ZIP_STORED:
+                data = np.frombuffer(member.read(), dtype)
+                return data.reshape(shape, order="F" if fortran else "C")
+            header_length = member.tell()
+        with self.path.open("rb") as raw:
+            # A member's data follow its local header, whose two lengths lie at bytes 26 and 28.
+            raw.seek(info.header_offset + 26)
+            name_length, extra_length = np.frombuffer(raw.read(4), "<u2").tolist()
+        offset = info.header_offset + 30 + name_length + extra_length + header_length
+        order = "F" if fortran else "C"
+        return np.memmap(self.path, dtype, "r", offset=offset, shape=shape, order=order)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Names of the arrays in it."""
+        return frozenset(self._arrays)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """An array's shape."""
+        return tuple(self._arrays[name].shape)
+
+    def read(self, name: str) -> Tensor:
+        """A whole array."""
+        return torch.from_numpy(np.array(self._arrays[name]))
+
+    def rows(self, name: str, ordered: Tensor) -> Tensor:
+        """Rows of an array at ascending indices."""
+        return torch.from_numpy(np.array(self._arrays[name][ordered.numpy()]))
+
+
+def open_file(path: Path) -> SafetensorsFile | NpzFile:
+    """Open a file of tensors by its suffix, `.safetensors` or `.npz`.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        ValueError: If it is damaged or of another kind.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"No file at {path}; the transcoder set is incomplete.")
+    readers = {".safetensors": SafetensorsFile, ".npz": NpzFile}
+    if path.suffix not in readers:
+        raise ValueError(f"{path} is neither {' nor '.join(readers)}; no other kind is read.")
+    return readers[path.suffix](path)

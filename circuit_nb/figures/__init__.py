@@ -1,0 +1,23 @@
+"""Figures: data in, `plotly.graph_objects.Figure` out. Nothing here shows or computes anything."""
+
+from __future__ import annotations
+
+from circuit_nb.figures.bars import (
+    connections_figure,
+    density_figure,
+    effects_figure,
+    probability_figure,
+    targets_of,
+)
+from circuit_nb.figures.export import write_html
+from circuit_nb.figures.graph import graph_figure
+
+__all__ = [
+    "connections_figure",
+    "density_figure",
+    "effects_figure",
+    "graph_figure",
+    "probability_figure",
+    "targets_of",
+    "write_html",
+]

@@ -1,0 +1,105 @@
+"""The one palette, the one type scale, and how numbers and foreign text are written.
+
+Text from models and files is data. `plotly_text` escapes it for Plotly, which reads a pseudo-HTML
+of its own, and `html_text` for HTML and SVG; nothing else may pass such text on.
+"""
+
+from __future__ import annotations
+
+import html
+import unicodedata
+from collections.abc import Sequence
+
+POSITIVE = "#0072B2"
+"""What raises: blue of the Okabe-Ito palette."""
+NEGATIVE = "#D55E00"
+"""What lowers: vermillion of the Okabe-Ito palette."""
+GREY = "#767676"
+"""Text, axes and all that carries no colour: reads on white and on near-black."""
+SUPERNODE_HUES = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Hues of supernodes, used in turn: the rest of Okabe-Ito that reads on both backgrounds."""
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+SMALL, BODY, TITLE = 11, 12, 14
+"""The type scale, in pixels."""
+CHARACTER_WIDTH = 0.56
+"""Mean width of a character as a share of the font size; a little generous."""
+
+_MARKS = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
+
+
+def hue(number: int) -> str:
+    """The colour of the `number`-th supernode."""
+    return SUPERNODE_HUES[number % len(SUPERNODE_HUES)]
+
+
+def visible(text: str) -> str:
+    """The text with control, bidirectional and other invisible characters made visible."""
+    return "".join(
+        _MARKS.get(c, c) if c in _MARKS or not _is_hidden(c) else f"\\u{ord(c):04x}" for c in text
+    )
+
+
+def _is_hidden(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+
+
+def token_text(token: str) -> str:
+    """A token as read: the one space most words begin with is left out, other blanks are shown."""
+    word = token[1:] if token[:1] == " " and token[1:].strip() else token
+    inner = word.strip(" ")
+    start = len(word) - len(word.lstrip(" "))
+    if not inner:
+        return "␣" * len(word)
+    return visible("␣" * start + inner + "␣" * (len(word) - start - len(inner)))
+
+
+def exact_token(token: str) -> str:
+    """A token with every leading and trailing space shown, e.g. `␣Dallas`."""
+    return token_text(f" {token}") if token.startswith(" ") and token.strip() else token_text(token)
+
+
+def distinct_tokens(tokens: Sequence[str]) -> list[str]:
+    """Tokens as read, but exact wherever two would read the same."""
+    read = [token_text(t) for t in tokens]
+    return [exact_token(t) if read.count(r) > 1 else r for t, r in zip(tokens, read, strict=True)]
+
+
+def plotly_text(text: str) -> str:
+    """The text so that Plotly shows it as it is: no tags, links, entities or formulas."""
+    return html.escape(visible(text), quote=False).replace("$", "&#36;")
+
+
+def html_text(text: str) -> str:
+    """The text so that HTML and SVG show it as it is, in content and in attributes."""
+    return html.escape(visible(text), quote=True)
+
+
+def shorten(text: str, length: int) -> str:
+    """The text, cut to `length` characters with an ellipsis."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def text_width(text: str, size: int = BODY) -> float:
+    """About how wide the text is drawn, in pixels."""
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return (len(text) + 0.8 * wide) * CHARACTER_WIDTH * size
+
+
+def percent(share: float) -> str:
+    """A share as a percentage with at most one decimal, e.g. `98.2 %`."""
+    if share != share:
+        return "–"
+    if 0 < abs(share) < 0.0005:
+        return "< 0.1 %" if share > 0 else "> −0.1 %"
+    return f"{100 * share:.1f}".removesuffix(".0").replace("-", "−") + " %"
+
+
+def number(value: float) -> str:
+    """A number with three significant digits, e.g. `−0.0123`."""
+    return f"{value:.3g}".replace("-", "−")
+
+
+def signed(value: float) -> str:
+    """A number with three significant digits and its sign, e.g. `+1.2`."""
+    return ("+" if value > 0 else "") + number(value)

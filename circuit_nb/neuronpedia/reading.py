@@ -7,22 +7,19 @@ schema version.
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from circuit_nb.graph import AttributionGraph, ErrorNode, Feature, Node, TargetNode, TokenNode
 from circuit_nb.neuronpedia import ids
 from circuit_nb.neuronpedia.annotations import Annotations
-from circuit_nb.neuronpedia.strict_json import MAX_BYTES, Link, Reader, finite, parse, plain
+from circuit_nb.neuronpedia.edges import Entry, matrix
+from circuit_nb.neuronpedia.strict_json import MAX_BYTES, Reader, parse, plain
 from circuit_nb.neuronpedia.writing import EXTENSION
 
-MAX_CELLS = 2**28
-"""Largest weight matrix that is built from a file: 1 GiB."""
 _KINDS = (Feature, ErrorNode, TokenNode, TargetNode)
 _OUTPUT = re.compile(r'Output "(.*)" \(p=[0-9.eE+-]+\)', re.DOTALL)
 
@@ -32,20 +29,6 @@ class GraphFile(NamedTuple):
 
     graph: AttributionGraph
     annotations: Annotations
-
-
-class _Entry(NamedTuple):
-    """One checked element of `nodes`; targets are numbered in file order."""
-
-    node: Node
-    node_id: str
-    layer: int
-    """-1 where the file writes a letter."""
-    vocab: int
-    """Vocabulary id of a token or target, else -1."""
-    label: str
-    value: float
-    """Activation of a feature, probability of a target."""
 
 
 def read_file(path: str | Path) -> GraphFile:
@@ -84,15 +67,15 @@ def from_json(content: Any, name: str = "The graph") -> GraphFile:
     entries = _entries(top, len(tokens))
     graph = AttributionGraph(
         **_arrays(entries, tokens),
-        weights=_weights(entries, top, len(tokens)),
+        weights=matrix(entries, top, len(tokens)),
         **_described(entries, metadata),
     )
     return GraphFile(graph, _annotations(entries, top))
 
 
-def _entries(top: Reader, n_positions: int) -> list[_Entry]:
+def _entries(top: Reader, n_positions: int) -> list[Entry]:
     """The nodes in the graph's order: features, errors, tokens, targets."""
-    found: list[_Entry] = []
+    found: list[Entry] = []
     for number, item in enumerate(top.items("nodes")):
         found.append(_entry(Reader(item, f"{top.name}: nodes[{number}]"), n_positions, number))
     found.sort(key=lambda entry: (_KINDS.index(type(entry.node)), entry.node))
@@ -103,7 +86,7 @@ def _entries(top: Reader, n_positions: int) -> list[_Entry]:
     return found
 
 
-def _refuse_duplicates(entries: list[_Entry], top: Reader) -> None:
+def _refuse_duplicates(entries: list[Entry], top: Reader) -> None:
     """No node twice, and no id twice but for a feature and an error."""
     nodes: set[Node] = set()
     names: set[tuple[bool, str]] = set()
@@ -115,7 +98,7 @@ def _refuse_duplicates(entries: list[_Entry], top: Reader) -> None:
         names.add(name)
 
 
-def _entry(item: Reader, n_positions: int, number: int) -> _Entry:
+def _entry(item: Reader, n_positions: int, number: int) -> Entry:
     kind, node_id = item.text("feature_type"), item.text("node_id")
     position = item.integer("ctx_idx", below=n_positions)
     feature = item.integer("feature", -1, least=-1)
@@ -138,7 +121,7 @@ def _entry(item: Reader, n_positions: int, number: int) -> _Entry:
     else:
         known = ", ".join((ids.FEATURE, ids.ERROR, ids.TOKEN, ids.TARGET))
         item.fail(f"is of type {kind[:50]!r}; known are {known}")
-    return _Entry(node, node_id, layer, vocab, item.text("clerp", ""), value)
+    return Entry(node, node_id, number, layer, vocab, item.text("clerp", ""), value)
 
 
 def _vocab(node_id: str) -> int:
@@ -146,7 +129,7 @@ def _vocab(node_id: str) -> int:
     return int(match[1]) if match else -1
 
 
-def _arrays(entries: list[_Entry], tokens: tuple[str, ...]) -> dict[str, Any]:
+def _arrays(entries: list[Entry], tokens: tuple[str, ...]) -> dict[str, Any]:
     """All the graph's per-node data."""
     token_ids = np.full(len(tokens), -1, dtype=np.int64)
     for entry in entries:
@@ -171,7 +154,7 @@ def _arrays(entries: list[_Entry], tokens: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _described(entries: list[_Entry], metadata: Reader) -> dict[str, Any]:
+def _described(entries: list[Entry], metadata: Reader) -> dict[str, Any]:
     """The prompt, the model's size, and where the graph comes from."""
     ours = metadata.child(EXTENSION, optional=True)
     inner = [e.layer + 1 for e in entries if isinstance(e.node, Feature | ErrorNode)]
@@ -193,80 +176,7 @@ def _described(entries: list[_Entry], metadata: Reader) -> dict[str, Any]:
     }
 
 
-def _weights(entries: list[_Entry], top: Reader, n_positions: int) -> npt.NDArray[np.float32]:
-    """`weights[target, source]` of the links."""
-    blocks = [[e for e in entries if type(e.node) is kind] for kind in _KINDS]
-    features, errors, tokens, targets = blocks
-    shape = (len(features) + len(targets), len(features) + len(errors) + n_positions)
-    if shape[0] * shape[1] > MAX_CELLS:
-        top.fail(f"holds {len(features)} features and {len(errors)} errors, more than fit in 1 GiB")
-    row_of = {e.node_id: (row, e) for row, e in enumerate([*features, *targets])}
-    columns: dict[str, list[tuple[int, Node]]] = {}
-    for column, entry in enumerate([*features, *errors]):
-        columns.setdefault(entry.node_id, []).append((column, entry.node))
-    for entry in tokens:
-        assert isinstance(entry.node, TokenNode)
-        column = len(features) + len(errors) + entry.node.position
-        columns.setdefault(entry.node_id, []).append((column, entry.node))
-
-    places, values = (array("q"), array("q")), array("d")
-    used: set[tuple[int, int]] = set()
-    for number, item in enumerate(top.items("links")):
-        link = _link(item, f"{top.name}: links[{number}]")
-        for name, known in ((link.source, columns), (link.target, row_of)):
-            if name not in known:
-                top.fail(f"links[{number}] names {name[:80]!r}, which no such end has")
-        row, target = row_of[link.target]
-        candidates = columns[link.source]
-        if len(candidates) > 1:
-            free = [c for c in candidates if (row, c[0]) not in used]
-            candidates = [_meant(free or candidates, target, link)]
-            used.add((row, candidates[0][0]))
-        places[0].append(row)
-        places[1].append(candidates[0][0])
-        values.append(link.weight)
-    at = tuple(np.frombuffer(p, dtype=np.int64) for p in places)
-    weights, given = np.zeros(shape, dtype=np.float32), np.frombuffer(values).astype(np.float32)
-    weights[at] = given
-    if (weights[at] != given).any():
-        top.fail("gives one link two weights")
-    return weights
-
-
-def _link(item: Any, name: str) -> Link:
-    if not isinstance(item, Link):
-        fields = Reader(item, name)
-        item = Link(
-            fields.text("source"),
-            fields.text("target"),
-            fields.get("weight"),
-            fields.get("source_type"),
-        )
-    return item._replace(weight=finite(item.weight, f"{name}: weight"))
-
-
-def _meant(candidates: list[tuple[int, Node]], target: _Entry, link: Link) -> tuple[int, Node]:
-    """Which node a link starts at, where a feature of layer 0 and an error share an id.
-
-    Our own files say it. In others an error cannot reach its own layer or below, and where both
-    remain the feature's link comes first, as circuit-tracer writes them.
-
-    Args:
-        candidates: (column, node) of each node of that id that does not yet feed the target.
-        target: Where the link ends.
-        link: The link.
-    """
-    for column, node in candidates:
-        if link.source_type == (ids.FEATURE if isinstance(node, Feature) else ids.ERROR):
-            return column, node
-    for column, node in candidates:
-        reaches = isinstance(target.node, TargetNode) or isinstance(node, TokenNode)
-        if reaches or (isinstance(node, Feature | ErrorNode) and node.layer < target.layer):
-            return column, node
-    return candidates[0]
-
-
-def _annotations(entries: list[_Entry], top: Reader) -> Annotations:
+def _annotations(entries: list[Entry], top: Reader) -> Annotations:
     """Labels, pins and supernodes; those of nodes that the file does not hold are left out."""
     parameters = top.child("qParams", optional=True)
     # Of two nodes that share an id, the feature is meant: it comes first.

@@ -1,0 +1,206 @@
+"""Careful HTTP: time limits, size limits, retries with back-off, and a cache on disk."""
+
+from __future__ import annotations
+
+import email.utils
+import hashlib
+import json
+import logging
+import os
+import random
+import tempfile
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+from circuit_nb import __version__
+from circuit_nb.neuronpedia.strict_json import MAX_BYTES
+
+_RETRIED = (408, 429, 500, 502, 503, 504)
+_CHUNK = 2**16
+
+
+class NeuronpediaError(RuntimeError):
+    """Neuronpedia could not be asked or did not give what was asked for.
+
+    `status` is the HTTP status, or None where there was no reply.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a request is tried."""
+
+    attempts: int = 5
+    """Requests at most, the first included."""
+    first_wait: float = 1.0
+    """Seconds before the second attempt; doubled each time."""
+    longest_wait: float = 60.0
+    """A server that asks for a longer wait than this, in seconds, is not waited for."""
+    timeout: float = 30.0
+    """Seconds without a byte until an attempt counts as failed."""
+
+
+def cache_folder() -> Path:
+    """Where replies are kept: `CIRCUIT_NB_CACHE`, else the user's cache folder."""
+    if named := os.environ.get("CIRCUIT_NB_CACHE"):
+        return Path(named).expanduser() / "neuronpedia"
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "circuit-nb" / "neuronpedia"
+
+
+def request(
+    method: str,
+    url: str,
+    *,
+    content: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    patience: Patience | None = None,
+) -> bytes:
+    """Send one request, again where that may help, and return the reply's body.
+
+    A request that carries headers of its own (a key) is never redirected.
+
+    Raises:
+        NeuronpediaError: If there is no good reply; the message says why, and never what was sent.
+    """
+    patience, host = patience or Patience(), urlsplit(url).hostname or url[:80]
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise NeuronpediaError(f"{url[:80]!r} is no http(s) address.")
+    reason, status = "", None
+    for attempt in range(patience.attempts):
+        try:
+            status, wait, body = _once(method, url, content, headers, patience.timeout)
+        except (_http().RequestError, _http().InvalidURL) as error:
+            reason, status, wait = f"cannot be reached ({type(error).__name__})", None, None
+        else:
+            if 200 <= status < 300:
+                return body
+            reason = _said(status)
+            if status not in _RETRIED:
+                break
+        if wait is not None and wait > patience.longest_wait:
+            reason += f" and asks to wait {wait:.0f} s; try again then"
+            break
+        if attempt + 1 < patience.attempts:
+            backoff = patience.first_wait * 2**attempt * random.uniform(0.75, 1.25)
+            time.sleep(min(max(wait or 0.0, backoff), patience.longest_wait))
+    raise NeuronpediaError(f"{host} {reason}.", status)
+
+
+@contextmanager
+def unlogged() -> Generator[None, None, None]:
+    """Keep the HTTP client from logging addresses: a signed one is a key in itself."""
+    logger = logging.getLogger(_http().__name__)
+
+    def drop(_: logging.LogRecord) -> bool:
+        return False
+
+    logger.addFilter(drop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(drop)
+
+
+def _said(status: int) -> str:
+    known = {
+        401: "refuses the key (401); check NEURONPEDIA_API_KEY",
+        403: "refuses access (403)",
+        404: "has nothing there (404)",
+        429: "says there were too many requests (429)",
+    }
+    return known.get(status, f"answers with an error ({status})")
+
+
+def _once(
+    method: str, url: str, content: bytes | None, headers: Mapping[str, str] | None, timeout: float
+) -> tuple[int, float | None, bytes]:
+    """Status, seconds the server asks to wait, and body of one request."""
+    sent = {"user-agent": f"circuit-nb/{__version__}", **(headers or {})}
+    with _client().stream(
+        method, url, content=content, headers=sent, timeout=timeout, follow_redirects=not headers
+    ) as reply:
+        body = bytearray()
+        for chunk in reply.iter_bytes(_CHUNK):
+            body += chunk
+            if len(body) > MAX_BYTES:
+                raise NeuronpediaError(f"A reply is over {MAX_BYTES // 10**6} MB; it is not read.")
+        return reply.status_code, _asked_wait(reply.headers.get("retry-after")), bytes(body)
+
+
+def _asked_wait(retry_after: str | None) -> float | None:
+    """Seconds named by a Retry-After header, which holds seconds or a date."""
+    if not retry_after:
+        return None
+    try:
+        return max(0.0, float(retry_after))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=1)
+def _http() -> ModuleType:
+    """httpx under the name it has: huggingface_hub 1 brings `httpx`, 2 its successor `httpx2`."""
+    try:
+        import httpx2
+
+        return httpx2
+    except ImportError:
+        import httpx
+
+        return httpx
+
+
+@lru_cache(maxsize=1)
+def _client() -> Any:
+    """One client for the process, so that connections are kept open between requests."""
+    return _http().Client()
+
+
+class Cache:
+    """Replies kept on disk as JSON, one file each, named by the hash of what was asked."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder or cache_folder()
+
+    def _path(self, key: str) -> Path:
+        digest = hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
+        return self._folder / digest[:2] / f"{digest}.json"
+
+    def read(self, key: str, max_age: float = float("inf")) -> dict[str, Any] | None:
+        """What was kept at most `max_age` seconds ago; None if nothing, or nothing readable."""
+        path = self._path(key)
+        try:
+            if time.time() - path.stat().st_mtime > max_age:
+                return None
+            value = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return value if isinstance(value, dict) else None
+
+    def write(self, key: str, value: Mapping[str, Any]) -> None:
+        """Keep a reply; a folder that cannot be written to is not an error."""
+        path = self._path(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(value, file)
+            Path(temporary).replace(path)
+        except OSError:
+            return

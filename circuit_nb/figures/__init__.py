@@ -11,6 +11,8 @@ from circuit_nb.figures.bars import (
 )
 from circuit_nb.figures.export import write_html
 from circuit_nb.figures.graph import graph_figure
+from circuit_nb.figures.subgraph import subgraph_figure
+from circuit_nb.figures.svg import to_svg
 
 __all__ = [
     "connections_figure",
@@ -18,6 +20,8 @@ __all__ = [
     "effects_figure",
     "graph_figure",
     "probability_figure",
+    "subgraph_figure",
     "targets_of",
+    "to_svg",
     "write_html",
 ]

@@ -17,6 +17,7 @@ from circuit_nb.figures.style import (
     NEGATIVE,
     POSITIVE,
     SMALL,
+    TICKS,
     distinct_tokens,
     number,
     percent,
@@ -208,7 +209,7 @@ def _rows(names: Sequence[str], height: int = ROW) -> go.Figure:
 
 
 def _layout(height: float, left: float) -> dict[str, Any]:
-    axis = {"showgrid": False, "zeroline": False, "ticks": "", "fixedrange": True}
+    axis = {"showgrid": False, "zeroline": False, "fixedrange": True, **TICKS}
     return {
         "template": "none",
         "font": {"family": FONT, "size": BODY, "color": GREY},

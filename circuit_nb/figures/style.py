@@ -25,6 +25,9 @@ SMALL, BODY, TITLE = 11, 12, 14
 CHARACTER_WIDTH = 0.56
 """Mean width of a character as a share of the font size; a little generous."""
 
+TICKS = {"ticks": "outside", "ticklen": 5, "tickcolor": "rgba(0,0,0,0)"}
+"""Axis properties that hold tick labels a little away from the axis."""
+
 _MARKS = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
 
 

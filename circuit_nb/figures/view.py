@@ -11,7 +11,16 @@ import numpy.typing as npt
 
 from circuit_nb.analysis import influence, prune_masks
 from circuit_nb.figures.placement import TOKEN_LENGTH, Placement, place
-from circuit_nb.figures.style import BODY, FONT, GREY, SMALL, plotly_text, shorten, token_text
+from circuit_nb.figures.style import (
+    BODY,
+    FONT,
+    GREY,
+    SMALL,
+    TICKS,
+    plotly_text,
+    shorten,
+    token_text,
+)
 from circuit_nb.graph import AttributionGraph, Node
 
 Trace: TypeAlias = dict[str, Any]
@@ -64,16 +73,17 @@ class GraphView:
     def sizes(self) -> npt.NDArray[np.float64]:
         """Marker diameter of every node in pixels, by influence, (n_nodes,)."""
         top = float(self.influence[: self.graph.blocks.errors.stop].max(initial=0)) or 1.0
-        sizes = np.asarray(6.0 + 9.0 * np.sqrt(np.clip(self.influence / top, 0, 1)), np.float64)
+        strength = np.clip(self.influence / top, 0, 1)
+        sizes = 6.0 + 9.0 * np.sqrt(strength)
         sizes[self.graph.blocks.tokens.start :] = 10.0
-        return np.round(sizes, 1)
+        return np.round(sizes, 1).astype(np.float64)
 
     def opacities(self) -> npt.NDArray[np.float64]:
         """Opacity of every node by influence, (n_nodes,)."""
         top = float(self.influence[: self.graph.blocks.errors.stop].max(initial=0)) or 1.0
         faint = 0.35 + 0.65 * np.clip(self.influence / top, 0, 1) ** 0.4
         faint[self.graph.blocks.tokens.start :] = 1.0
-        return np.round(faint, 2)
+        return np.round(faint, 2).astype(np.float64)
 
 
 def graph_layout(view: GraphView) -> dict[str, Any]:
@@ -100,14 +110,14 @@ def graph_layout(view: GraphView) -> dict[str, Any]:
             "tickvals": [round(c, 1) for c in centres],
             "ticktext": [plotly_text(shorten(token_text(t), TOKEN_LENGTH)) for t in graph.tokens],
             "tickangle": 0,
-            "ticks": "",
+            **TICKS,
         },
         "yaxis": {
             **axis,
             "range": [-18, round(placement.height + 18, 1)],
             "tickvals": [0, *((n + 1) * placement.row for n in layers[::step]), placement.height],
             "ticktext": ["tokens", *(f"layer {n}" for n in layers[::step]), "output"],
-            "ticks": "",
+            **TICKS,
         },
     }
 

@@ -222,6 +222,23 @@ class ReplacementModel:
         """
         return self.bridge.run_with_hooks(token_ids, fwd_hooks=list(hooks))
 
+    @torch.no_grad()
+    def run_cached(
+        self, token_ids: Tensor, hooks: Sequence[Hook] = (), cache: Any = None
+    ) -> tuple[Tensor, Any]:
+        """As `run`, for the tokens that follow those in a key-value cache.
+
+        Returns:
+            The logits, and the cache with these tokens added.
+        """
+        return self.bridge.run_with_hooks(
+            token_ids,
+            fwd_hooks=list(hooks),
+            return_type="logits_and_cache",
+            use_cache=True,
+            **({} if cache is None else {"past_key_values": cache}),
+        )
+
     def record(self, prompt: Prompt) -> Record:
         """Run the model once and keep what attribution and interventions need.
 

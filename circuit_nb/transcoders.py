@@ -62,6 +62,25 @@ class LayerTranscoder:
             return pre * (pre > self.threshold)
         return pre.relu()
 
+    def of_features(self, x: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Pre-activation and activation of one feature for each row.
+
+        Args:
+            x: What the features read, (…, n, d_model).
+            indices: Feature index of each of the n rows, (n,).
+
+        Returns:
+            Two tensors of shape (…, n).
+        """
+        if self.k is not None:  # Which features are on depends on all the others.
+            every = self.pre_activations(x)
+            which = indices.expand(every.shape[:-1])[..., None]
+            return every.gather(-1, which)[..., 0], self.activate(every).gather(-1, which)[..., 0]
+        pre = (x.to(self.W_enc.dtype) * self.W_enc[indices]).sum(-1) + self.b_enc[indices]
+        if self.threshold is not None:
+            return pre, pre * (pre > self.threshold[indices])
+        return pre, pre.relu()
+
     def skip(self, x: Tensor) -> Tensor:
         """The linear skip path, (…, d_model) to the same shape; zeros where there is none."""
         if self.W_skip is None:

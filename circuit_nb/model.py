@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -220,7 +222,8 @@ class ReplacementModel:
 
         The hooks are gone afterwards, also after an error.
         """
-        return self.bridge.run_with_hooks(token_ids, fwd_hooks=list(hooks))
+        with _expected_edits():
+            return self.bridge.run_with_hooks(token_ids, fwd_hooks=list(hooks))
 
     @torch.no_grad()
     def run_cached(
@@ -231,13 +234,14 @@ class ReplacementModel:
         Returns:
             The logits, and the cache with these tokens added.
         """
-        return self.bridge.run_with_hooks(
-            token_ids,
-            fwd_hooks=list(hooks),
-            return_type="logits_and_cache",
-            use_cache=True,
-            **({} if cache is None else {"past_key_values": cache}),
-        )
+        with _expected_edits():
+            return self.bridge.run_with_hooks(
+                token_ids,
+                fwd_hooks=list(hooks),
+                return_type="logits_and_cache",
+                use_cache=True,
+                **({} if cache is None else {"past_key_values": cache}),
+            )
 
     def record(self, prompt: Prompt) -> Record:
         """Run the model once and keep what attribution and interventions need.
@@ -295,6 +299,14 @@ class ReplacementModel:
         )
         _check_finite(record)
         return record
+
+
+@contextmanager
+def _expected_edits() -> Iterator[None]:
+    """Silence the bridge's warning that a norm's denominator was edited: freezing it is the aim."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="A forward hook edited hook_scale")
+        yield
 
 
 def _check_finite(record: Record) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "concepts",
     "labels",
     "model_folder",
+    "read_concepts",
     "supernodes",
     "transcoder_folder",
     "values",
@@ -119,6 +120,19 @@ def supernodes(
     return {name: sorted(rows) for name, rows in found.items()}
 
 
+def read_concepts(path: Path) -> dict[str, Concept]:
+    """Read a file of concepts, by name."""
+    table: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        name: Concept(
+            name,
+            entry["kind"],
+            tuple((int(lay), int(i), float(usual)) for lay, i, usual in entry["features"]),
+        )
+        for name, entry in table.items()
+    }
+
+
 def _named(name: str) -> Concept:
     known = _concepts()
     if name not in known:
@@ -132,12 +146,4 @@ def _read(name: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _concepts() -> dict[str, Concept]:
-    table: dict[str, dict[str, Any]] = _read("concepts.json")
-    return {
-        name: Concept(
-            name,
-            entry["kind"],
-            tuple((int(lay), int(i), float(usual)) for lay, i, usual in entry["features"]),
-        )
-        for name, entry in table.items()
-    }
+    return read_concepts(WEIGHTS / "concepts.json")

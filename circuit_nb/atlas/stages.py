@@ -1,0 +1,99 @@
+"""The stages in which the atlas model is trained, and what each adds.
+
+Plain training of the whole model learns the task, but lets the state reach the answer past
+the MLPs. So the first stage only lays down layer 0 and the composition; the others rebuild
+the ending until every answer comes from a neuron of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training."""
+
+    name: str
+    purpose: str
+    """What it adds, for readers."""
+    steps: int
+    seed: int = 0
+    batch: int = 128
+    learning_rate: float = 3e-3
+    decay: float = 1.0
+    """Weight decay of matrices; embeddings, norms and the head have none."""
+    last_decay: float = 1.0
+    """Weight decay of the last MLP."""
+    new_ending: bool = False
+    """Start with a fresh last MLP and a frozen head."""
+    fixed_start: bool = False
+    """Freeze embedding and layer 0."""
+    fixed_writes: bool = False
+    """Fix what the last MLP's neurons write: one an answer, one a kind, words."""
+    weak_share: float = 0.0
+    """Share of two-hop and city rows that carry weak evidence."""
+    weak_scale: float = 0.4
+    """Weak evidence is MLP 0's output at the city times U(0, weak_scale)."""
+    noise: float = 0.0
+    """Standard deviation of noise on the workspace at the input of layers 1 to 3."""
+    sparsity: float = 2e-3
+    """Weight of the L1 penalty on |hidden| · ‖write vector‖."""
+    sparsity_from: int = 0
+    """Step from which the penalty and weak evidence set in."""
+    sparsity_ramp: int = 400
+    """Steps over which the penalty grows to its weight."""
+    last_sparsity: float = 1.0
+    """Factor of the penalty for the last MLP."""
+    routing: float = 0.0
+    """Weight of the routing penalty."""
+    routing_from: int = 0
+    routing_ramp: int = 200
+
+
+STAGES = (
+    Stage("compose", "two hops, learned head", steps=1600, sparsity_from=400),
+    Stage(
+        "rewire",
+        "last MLP anew, with one neuron an answer and one a kind; frozen head; weak evidence",
+        steps=1500,
+        seed=1,
+        new_ending=True,
+        fixed_start=True,
+        fixed_writes=True,
+        last_decay=0.3,
+        weak_share=0.15,
+        noise=0.03,
+        sparsity_from=200,
+    ),
+    Stage(
+        "route",
+        "gentle routing: an answer comes from its own neuron",
+        steps=600,
+        seed=2,
+        fixed_start=True,
+        fixed_writes=True,
+        last_decay=0.3,
+        weak_share=0.15,
+        noise=0.03,
+        sparsity_ramp=0,
+        routing=0.05,
+    ),
+    Stage(
+        "sharpen",
+        "strong routing",
+        steps=480,
+        seed=3,
+        fixed_start=True,
+        fixed_writes=True,
+        last_decay=0.1,
+        weak_share=0.12,
+        weak_scale=0.33,
+        noise=0.015,
+        sparsity_ramp=0,
+        last_sparsity=2.0,
+        routing=0.4,
+        routing_ramp=60,
+    ),
+)
+"""The stages of the shipped model, in order."""

@@ -1,0 +1,258 @@
+"""Training of the atlas model: the loop that every stage runs.
+
+Every stage runs the same loop: AdamW on a weighted next-token loss, plus an L1 penalty on
+what the MLP neurons write, plus (late) a *routing* penalty on every last-layer neuron but the
+one that belongs to the answer. Some rows carry *weak evidence*: MLP 0's output at the city is
+scaled down and the target is spread over all answers of the asked kind, so that the model
+says "some capital" when it does not know the state.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM
+
+from circuit_nb.atlas.corpus import ANSWER_WEIGHT, Corpus
+from circuit_nb.atlas.network import (
+    Constraints,
+    Shape,
+    blocks,
+    fixed_writes,
+    renew_last_mlp,
+    set_head,
+    spread_head,
+)
+from circuit_nb.atlas.stages import Stage
+from circuit_nb.atlas.tokenizer import PAD
+
+Log = Callable[[str], None]
+LENGTH_BUCKETS = (8, 11)
+"""Batches hold sentences of at most 8, at most 11, or more tokens."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training rows, cut to the longest."""
+
+    tokens: Tensor
+    """(rows, positions)."""
+    weights: Tensor
+    """Loss weight of each token (rows, positions)."""
+    groups: Tensor
+    """What each row asks for (rows,); -1 for nothing."""
+    weak: Tensor
+    """Whether a row carries weak evidence (rows,)."""
+    scale: Tensor
+    """Factor of MLP 0's output (rows, positions, 1)."""
+
+
+@dataclass
+class Taps:
+    """What hooks put in and take out during a forward pass."""
+
+    scale: Tensor | None = None
+    """Factor of MLP 0's output (rows, positions, 1)."""
+    noise: float = 0.0
+    hidden: tuple[Tensor, ...] = ()
+    """|hidden| · ‖write vector‖ of each MLP (rows, positions, neurons), first layer first."""
+
+
+def train_stage(
+    model: LlamaForCausalLM, shape: Shape, corpus: Corpus, stage: Stage, *, log: Log = print
+) -> None:
+    """Train `model` in place through one stage."""
+    torch.manual_seed(stage.seed)
+    answers = [corpus.token(name) for name in corpus.world.answers()]
+    constraints = _prepare(model, shape, corpus, stage, answers)
+    optimiser = _optimiser(model, stage)
+    neurons = torch.full((len(corpus.words), 2), -1)
+    neurons[answers, 0] = torch.arange(len(answers))
+    neurons[answers, 1] = len(answers) + corpus.name_kinds[answers]
+    started = time.monotonic()
+    model.train()
+    with _tapped(model, shape) as taps:
+        taps.noise = stage.noise
+        for step, batch in enumerate(_batches(corpus, stage)):
+            _set_rate(optimiser, stage, step)
+            taps.scale = batch.scale
+            fit, penalty, routing = _losses(model, corpus, stage, batch, taps, neurons, step)
+            optimiser.zero_grad()
+            (fit + penalty + routing).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            constraints.apply()
+            if step % 100 == 99:
+                log(
+                    f"{stage.name} {step + 1}/{stage.steps} {time.monotonic() - started:.0f}s "
+                    f"loss {fit.item():.4f} L1 {penalty.item():.4f} routing {routing.item():.4f}"
+                )
+    model.eval()
+
+
+def _prepare(
+    model: LlamaForCausalLM, shape: Shape, corpus: Corpus, stage: Stage, answers: list[int]
+) -> Constraints:
+    if stage.new_ending:
+        renew_last_mlp(model)
+        set_head(model, spread_head(corpus.name_kinds, shape, stage.seed + 7))
+    for parameter in blocks(model)[0].self_attn.parameters():
+        parameter.requires_grad_(False)
+    blocks(model)[0].input_layernorm.weight.requires_grad_(False)
+    if stage.fixed_start:
+        model.lm_head.weight.requires_grad_(False)
+        for module in (model.model.embed_tokens, blocks(model)[0]):
+            module.requires_grad_(False)
+    writes = fixed_writes(model, shape, answers) if stage.fixed_writes else None
+    return Constraints(model, shape, writes)
+
+
+def _optimiser(model: LlamaForCausalLM, stage: Stage) -> torch.optim.Optimizer:
+    last = {id(p) for p in blocks(model)[-1].mlp.parameters()}
+    decayed: list[Tensor] = []
+    decayed_last: list[Tensor] = []
+    free: list[Tensor] = []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if parameter.ndim < 2 or "embed" in name:
+            free.append(parameter)
+        else:
+            (decayed_last if id(parameter) in last else decayed).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": stage.decay},
+        {"params": decayed_last, "weight_decay": stage.last_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=stage.learning_rate, betas=(0.9, 0.98))
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, stage: Stage, step: int) -> None:
+    """Warm up over 100 steps; fall linearly to 2 % over the last 40 %."""
+    rise = min(1.0, (step + 1) / 100)
+    fall = max(0.02, min(1.0, (stage.steps - step) / (stage.steps * 0.4)))
+    for group in optimiser.param_groups:
+        group["lr"] = stage.learning_rate * rise * fall
+
+
+def _batches(corpus: Corpus, stage: Stage) -> Iterator[Batch]:
+    generator = torch.Generator().manual_seed(stage.seed)
+    lengths = (corpus.tokens != PAD).sum(1)
+    bucket_of = torch.bucketize(lengths, torch.tensor(LENGTH_BUCKETS))
+    buckets = [(bucket_of == i).nonzero()[:, 0] for i in range(len(LENGTH_BUCKETS) + 1)]
+    masses = torch.stack([corpus.sampling[bucket].sum() for bucket in buckets])
+    asks_city = torch.tensor([kind in ("two_hop", "city") for kind in corpus.kinds])
+    for step in range(stage.steps):
+        bucket = buckets[int(torch.multinomial(masses, 1, generator=generator))]
+        drawn = torch.multinomial(
+            corpus.sampling[bucket], stage.batch, replacement=True, generator=generator
+        )
+        rows = bucket[drawn]
+        share = stage.weak_share if step >= stage.sparsity_from else 0.0
+        weak = (torch.rand(len(rows), generator=generator) < share) & asks_city[rows]
+        factor = torch.rand(len(rows), generator=generator) * stage.weak_scale
+        width = int(lengths[rows].max())
+        tokens = corpus.tokens[rows, :width]
+        at_city = _first_name(corpus, tokens) & weak[:, None]
+        scale = torch.where(at_city, factor[:, None], torch.ones(()))[..., None]
+        groups = corpus.asked_groups[0][rows]
+        yield Batch(tokens, corpus.weights[rows, :width], groups, weak, scale)
+
+
+def _first_name(corpus: Corpus, tokens: Tensor) -> Tensor:
+    """Return where (rows, positions) the first name of each row stands."""
+    named = corpus.is_name[tokens]
+    return named & (named.cumsum(1) == 1)
+
+
+def _losses(
+    model: LlamaForCausalLM,
+    corpus: Corpus,
+    stage: Stage,
+    batch: Batch,
+    taps: Taps,
+    neurons: Tensor,
+    step: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the weighted next-token loss, the L1 penalty and the routing penalty."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(batch.tokens, use_cache=False).logits[:, :-1]
+    log_p = logits.float().log_softmax(-1)
+    target, weight = batch.tokens[:, 1:], batch.weights[:, 1:]
+    loss = -log_p.gather(-1, target[..., None])[..., 0]
+    loss = torch.where(_unknown(corpus, batch), 0.5 * _spread_loss(corpus, batch, log_p), loss)
+    fit = (loss * weight).sum() / weight.sum()
+
+    real = (batch.tokens != PAD) & (torch.arange(batch.tokens.shape[1]) > 0)
+    written = torch.stack([(h.sum(-1) * real).sum() / real.sum() for h in taps.hidden])
+    written = (written * torch.tensor([1.0] * (len(written) - 1) + [stage.last_sparsity])).sum()
+    penalty = stage.sparsity * _ramp(step, stage.sparsity_from, stage.sparsity_ramp) * written
+    routing = torch.zeros(())
+    if stage.routing:
+        answered = (neurons[target][..., 0] >= 0) & (weight >= ANSWER_WEIGHT) & ~batch.weak[:, None]
+        mass = taps.hidden[-1][:, :-1][answered]
+        own = mass.gather(1, neurons[target][answered]).sum(-1)
+        ramp = _ramp(step, stage.routing_from, stage.routing_ramp)
+        routing = stage.routing * ramp * (mass.sum(-1) - own).mean()
+    return fit, penalty, routing
+
+
+def _unknown(corpus: Corpus, batch: Batch) -> Tensor:
+    """Return where (rows, positions - 1) the next token is a name that weak evidence hides."""
+    past_city = _first_name(corpus, batch.tokens)[:, :-1].cumsum(1) > 0
+    return batch.weak[:, None] & corpus.is_name[batch.tokens[:, 1:]] & past_city
+
+
+def _spread_loss(corpus: Corpus, batch: Batch, log_p: Tensor) -> Tensor:
+    """Return KL(uniform over the answers of the asked kind ‖ model) on weak rows, else 0."""
+    uniform = corpus.asked_groups[1][batch.groups[batch.weak]]
+    cross = -torch.einsum("rpv,rv->rp", log_p[batch.weak], uniform)
+    divergence = torch.zeros(log_p.shape[:2])
+    divergence[batch.weak] = cross - (uniform > 0).sum(1).log()[:, None]
+    return divergence
+
+
+def _ramp(step: int, start: int, length: int) -> float:
+    return float(min(1.0, max(0.0, (step - start + 1) / max(length, 1))))
+
+
+@contextmanager
+def _tapped(model: LlamaForCausalLM, shape: Shape) -> Generator[Taps, None, None]:
+    """Hook the model for one stage; the hooks are gone afterwards."""
+    taps = Taps()
+    free = shape.part("free")
+    collected: dict[int, Tensor] = {}
+
+    def weaken(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        if taps.scale is None or not module.training:
+            return output
+        return output * taps.scale
+
+    def shake(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        noise = taps.noise if module.training else 0.0
+        return (args[0] + torch.randn_like(args[0]) * free * noise, *args[1:])
+
+    def collector(layer: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def collect(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            norms = layers[layer].mlp.down_proj.weight.norm(dim=0)
+            collected[layer] = args[0].float().abs() * norms
+            taps.hidden = tuple(collected[i] for i in sorted(collected))
+
+        return collect
+
+    layers = blocks(model)
+    handles = [layers[0].mlp.register_forward_hook(weaken)]
+    handles += [layer.register_forward_pre_hook(shake) for layer in layers[1:]]
+    for i, layer in enumerate(layers):
+        handles.append(layer.mlp.down_proj.register_forward_pre_hook(collector(i)))
+    try:
+        yield taps
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -15,7 +15,7 @@ from circuit_nb.neuronpedia.links import base_url, parse_link
 from circuit_nb.neuronpedia.reading import GraphFile, from_bytes, read_file
 from circuit_nb.neuronpedia.strict_json import Reader, parse
 from circuit_nb.neuronpedia.web import NeuronpediaError, Patience, request, unlogged
-from circuit_nb.neuronpedia.writing import dumps, to_json
+from circuit_nb.neuronpedia.writing import to_json
 
 _KEY_NAME = "NEURONPEDIA_API_KEY"
 
@@ -106,7 +106,7 @@ def upload(
     if not all(part.replace("-", "a").replace("_", "a").isalnum() for part in (slug, model_id)):
         raise ValueError("slug and model_id may hold letters, digits, '-' and '_' only.")
     content = to_json(graph, annotations, slug=slug, scan=model_id, source_set=source_set)
-    body = dumps(content).encode()
+    body = json.dumps(content, allow_nan=False).encode()
     if not 1024 <= len(body) <= 100 * 2**20:
         raise ValueError(
             f"The graph's JSON has {len(body)} bytes; Neuronpedia takes 1 KiB to 100 MiB."

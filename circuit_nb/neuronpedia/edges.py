@@ -97,12 +97,20 @@ def _cells(
             high = _next_place(items[number + 1 : number + 2], link.target, columns)
             source = _meant(possible or [source], target, link, low, high)
             used.add((row, source.column))
+        if not _climbs(source.entry, target):
+            top.fail(f"links[{number}] does not lead from a lower layer to a higher one")
         before, before_target = source.entry.place, link.target
         places[0].append(row)
         places[1].append(source.column)
         values.append(link.weight)
     at = tuple(np.frombuffer(p, dtype=np.int64) for p in places)
     return at, np.frombuffer(values).astype(np.float32)
+
+
+def _climbs(source: Entry, target: Entry) -> bool:
+    """Whether an edge can be there: none reaches its own layer or a lower one."""
+    from_below = isinstance(source.node, TokenNode) or isinstance(target.node, TargetNode)
+    return from_below or source.layer < target.layer
 
 
 def _link(item: Any, name: str) -> Link:
@@ -129,8 +137,8 @@ def _next_place(items: Sequence[Any], target: str, columns: dict[str, list[_Sour
 def _meant(possible: list[_Source], target: Entry, link: Link, low: float, high: float) -> _Source:
     """Which node a link starts at, where a feature of layer 0 and an error share an id.
 
-    Our own files say it. Otherwise nothing reaches its own layer or below, and circuit-tracer
-    writes a target's links in the order of `nodes`; where that leaves both, the feature is meant.
+    Our own files say it. Otherwise one of them may lie too high, and circuit-tracer writes a
+    target's links in the order of `nodes`; where that leaves both, the feature is meant.
 
     Args:
         possible: The nodes of that id, the feature first.
@@ -144,6 +152,5 @@ def _meant(possible: list[_Source], target: Entry, link: Link, low: float, high:
             ids.FEATURE if isinstance(source.entry.node, Feature) else ids.ERROR
         ):
             return source
-    is_output = isinstance(target.node, TargetNode)
-    below = [s for s in possible if is_output or s.entry.layer < target.layer] or possible
+    below = [s for s in possible if _climbs(s.entry, target)] or possible
     return next((s for s in below if low < s.entry.place < high), below[0])

@@ -44,13 +44,20 @@ def to_json(
         A dict of JSON values.
 
     Raises:
-        ValueError: If slug or scan hold anything but letters, digits, `-` and `_`.
+        ValueError: If slug or scan hold anything but letters, digits, `.`, `-` and `_`, or the
+            graph holds NaN or infinite numbers.
     """
+    for name in ("weights", "activations", "target_probabilities"):
+        if not np.isfinite(getattr(graph, name)).all():
+            raise ValueError(
+                f"The graph's {name} hold NaN or infinite numbers, which JSON cannot carry; "
+                "AttributionGraph.save keeps them."
+            )
     notes = annotations or Annotations()
     origin = graph.provenance
     for name, value in (("slug", slug), ("scan", scan)):
         if value is not None and not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
-            raise ValueError(f"{name} is {value!r}; use letters, digits, '-' and '_' only.")
+            raise ValueError(f"{name} is {value!r}; use letters, digits, '.', '-' and '_' only.")
     slug = slug or _slug(graph.prompt)
     scan = scan or _slug(str(origin.get("scan") or origin.get("model") or "").split("/")[-1])
     source_set = source_set or origin.get("source_set")
@@ -75,25 +82,11 @@ def write(
 
     Returns:
         The path written.
-
-    Raises:
-        ValueError: If the graph holds NaN or infinite numbers, which JSON has no way to write.
     """
     path = Path(path)
     content = to_json(graph, annotations, slug=slug, scan=scan, source_set=source_set)
-    path.write_text(dumps(content), encoding="utf-8")
+    path.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
     return path
-
-
-def dumps(content: dict[str, Any]) -> str:
-    """`to_json`'s dict as strict JSON text, which has no NaN."""
-    try:
-        return json.dumps(content, allow_nan=False)
-    except ValueError as error:
-        raise ValueError(
-            "The graph holds NaN or infinite numbers, which JSON cannot carry; "
-            "AttributionGraph.save keeps them."
-        ) from error
 
 
 def _slug(text: str) -> str:

@@ -26,6 +26,7 @@ from circuit_nb.figures.style import (
     signed,
     text_width,
 )
+from circuit_nb.figures.view import Spec
 from circuit_nb.graph import AttributionGraph, Node, TargetNode
 
 ROW = 22
@@ -46,6 +47,13 @@ def probability_figure(
     Returns:
         The figure; it is not shown.
     """
+    return go.Figure(probability_spec(before, after, most=most))
+
+
+def probability_spec(
+    before: Mapping[str, float], after: Mapping[str, float] | None = None, *, most: int = 12
+) -> Spec:
+    """What `probability_figure` draws, as plain data."""
     after_or_nothing = after or {}
     tokens = sorted(
         {**before, **after_or_nothing},
@@ -57,24 +65,27 @@ def probability_figure(
     ]
     if after is not None:
         series.append(("after", [after.get(t, 0.0) for t in tokens], POSITIVE))
-    figure = _rows(names, height=ROW if after is None else 34)
+    spec = _rows(names, height=ROW if after is None else 34)
     for name, values, colour in series:
-        figure.add_bar(
-            name=name,
-            orientation="h",
-            y=list(range(len(tokens))),
-            x=values,
-            text=[percent(v) for v in values],
-            marker={"color": colour, "opacity": 0.6 if name == "before" and after else 1.0},
-            hovertext=[
-                plotly_text(f"{n}: {percent(v)} {name if after else ''}".strip())
-                for n, v in zip(names, values, strict=True)
-            ],
-            **_BAR,
+        spec["data"].append(
+            {
+                "type": "bar",
+                "name": name,
+                "orientation": "h",
+                "y": list(range(len(tokens))),
+                "x": values,
+                "text": [percent(v) for v in values],
+                "marker": {"color": colour, "opacity": 0.6 if colour == GREY and after else 1.0},
+                "hovertext": [
+                    plotly_text(f"{n}: {percent(v)} {name if after else ''}".strip())
+                    for n, v in zip(names, values, strict=True)
+                ],
+                **_BAR,
+            }
         )
     top = max([v for _, values, _ in series for v in values], default=1.0)
-    figure.update_xaxes(range=[0, max(top, 0.01) * 1.18])
-    return figure
+    spec["layout"]["xaxis"]["range"] = [0, max(top, 0.01) * 1.18]
+    return spec
 
 
 def effects_figure(
@@ -90,9 +101,19 @@ def effects_figure(
         suppresses: (token, logit effect), the strongest first.
         most: How many of either at most.
     """
+    return go.Figure(effects_spec(promotes, suppresses, most=most))
+
+
+def effects_spec(
+    promotes: Sequence[tuple[str, float]],
+    suppresses: Sequence[tuple[str, float]] = (),
+    *,
+    most: int = 6,
+) -> Spec:
+    """What `effects_figure` draws, as plain data."""
     pairs = [*promotes[:most], *suppresses[:most]]
     names = distinct_tokens([t for t, _ in pairs])
-    return _signed_figure(names, [v for _, v in pairs], "logit effect")
+    return _signed(names, [v for _, v in pairs], "logit effect")
 
 
 def connections_figure(
@@ -114,7 +135,7 @@ def connections_figure(
     """
     edges = connections(graph, node, inputs=inputs)[:most]
     names = [f"{node_name(graph, n, labels)} · {node_place(graph, n)}" for n, _ in edges]
-    return _signed_figure(names, [w for _, w in edges], "direct effect")
+    return go.Figure(_signed(names, [w for _, w in edges], "direct effect"))
 
 
 def connections(
@@ -134,27 +155,32 @@ def density_figure(counts: Sequence[float], edges: Sequence[float]) -> go.Figure
         counts: (bins,) how many tokens fall in each bin of activation.
         edges: (bins + 1,) the bins' bounds.
     """
+    return go.Figure(density_spec(counts, edges))
+
+
+def density_spec(counts: Sequence[float], edges: Sequence[float]) -> Spec:
+    """What `density_figure` draws, as plain data."""
     bounds = list(edges)
-    figure = go.Figure(layout=_layout(120, 14))
-    figure.add_bar(
-        x=[(a + b) / 2 for a, b in itertools.pairwise(bounds)],
-        y=list(counts),
-        width=[0.92 * (b - a) for a, b in itertools.pairwise(bounds)],
-        marker={"color": GREY, "line": {"width": 0}},
-        hovertext=[
-            f"{number(c)} tokens from {number(a)} to {number(b)}"
-            for c, a, b in zip(counts, bounds[:-1], bounds[1:], strict=True)
-        ],
-        hoverinfo="text",
-    )
+    bins = list(itertools.pairwise(bounds))
     ticks = [bounds[0], bounds[-1]] if bounds else []
-    figure.update_xaxes(
-        range=[bounds[0], bounds[-1]] if bounds else [0, 1],
-        tickvals=ticks,
-        ticktext=[number(t) for t in ticks],
+    layout = _layout(120, 14)
+    layout["xaxis"].update(
+        range=ticks or [0, 1], tickvals=ticks, ticktext=[number(t) for t in ticks]
     )
-    figure.update_yaxes(range=[0, 1.05 * max(counts, default=1) or 1], showticklabels=False)
-    return figure
+    layout["yaxis"].update(range=[0, 1.05 * (max(counts, default=1) or 1)], showticklabels=False)
+    bars = {
+        "type": "bar",
+        "x": [(a + b) / 2 for a, b in bins],
+        "y": list(counts),
+        "width": [0.92 * (b - a) for a, b in bins],
+        "marker": {"color": GREY, "line": {"width": 0}},
+        "hovertext": [
+            f"{number(c)} tokens from {number(a)} to {number(b)}"
+            for c, (a, b) in zip(counts, bins, strict=True)
+        ],
+        "hoverinfo": "text",
+    }
+    return {"data": [bars], "layout": layout}
 
 
 def targets_of(graph: AttributionGraph) -> dict[str, float]:
@@ -174,38 +200,44 @@ _BAR: dict[str, Any] = {
 }
 
 
-def _signed_figure(names: Sequence[str], values: Sequence[float], unit: str) -> go.Figure:
-    figure = _rows(names)
-    figure.add_bar(
-        orientation="h",
-        y=list(range(len(names))),
-        x=list(values),
-        text=[signed(v) for v in values],
-        marker={"color": [POSITIVE if v > 0 else NEGATIVE for v in values]},
-        hovertext=[
-            plotly_text(f"{n}: {unit} {signed(v)}") for n, v in zip(names, values, strict=True)
-        ],
-        **_BAR,
+def _signed(names: Sequence[str], values: Sequence[float], unit: str) -> Spec:
+    spec = _rows(names)
+    spec["data"].append(
+        {
+            "type": "bar",
+            "orientation": "h",
+            "y": list(range(len(names))),
+            "x": list(values),
+            "text": [signed(v) for v in values],
+            "marker": {"color": [POSITIVE if v > 0 else NEGATIVE for v in values]},
+            "hovertext": [
+                plotly_text(f"{n}: {unit} {signed(v)}") for n, v in zip(names, values, strict=True)
+            ],
+            **_BAR,
+        }
     )
     low, high = min([0.0, *values]), max([0.0, *values])
     room = 0.22 * max(high - low, 1e-9)
-    figure.update_xaxes(range=[low - (room if low < 0 else 0), high + (room if high > 0 else 0)])
-    return figure
+    spec["layout"]["xaxis"]["range"] = [
+        low - (room if low < 0 else 0),
+        high + (room if high > 0 or low == 0 else 0),
+    ]
+    return spec
 
 
-def _rows(names: Sequence[str], height: int = ROW) -> go.Figure:
+def _rows(names: Sequence[str], height: int = ROW) -> Spec:
     """An empty figure of one named row for each bar, the first at the top."""
     shown = [shorten(n, TEXT_LENGTH) for n in names]
     left = max((text_width(n, BODY) for n in shown), default=0.0) + 14
-    figure = go.Figure(layout=_layout(height * max(len(names), 1) + 12, left))
-    figure.update_layout(bargap=0.25, bargroupgap=0.08)
-    figure.update_xaxes(showticklabels=False)
-    figure.update_yaxes(
+    layout = _layout(height * max(len(names), 1) + 12, left)
+    layout.update(bargap=0.25, bargroupgap=0.08)
+    layout["xaxis"]["showticklabels"] = False
+    layout["yaxis"].update(
         tickvals=list(range(len(names))),
         ticktext=[plotly_text(n) for n in shown],
         range=[max(len(names), 1) - 0.5, -0.5],
     )
-    return figure
+    return {"data": [], "layout": layout}
 
 
 def _layout(height: float, left: float) -> dict[str, Any]:
@@ -219,6 +251,6 @@ def _layout(height: float, left: float) -> dict[str, Any]:
         "margin": {"l": round(left), "r": 14, "t": 6, "b": 18 if left < 20 else 6},
         "showlegend": False,
         "barmode": "group",
-        "xaxis": axis,
+        "xaxis": dict(axis),
         "yaxis": dict(axis),
     }

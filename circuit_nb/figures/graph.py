@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from circuit_nb.analysis import Path, normalized
+from circuit_nb.analysis import Path
 from circuit_nb.figures.names import NO_LABELS, Labels, node_name, node_place
 from circuit_nb.figures.placement import TOKEN_LENGTH, Label, fit_labels
 from circuit_nb.figures.style import (
@@ -30,6 +30,8 @@ from circuit_nb.figures.style import (
 from circuit_nb.figures.view import (
     STEPS,
     GraphView,
+    Measures,
+    Spec,
     Trace,
     coordinates,
     graph_layout,
@@ -71,13 +73,13 @@ def graph_figure(
     always = frozenset([selected] if selected else []) | {
         f for s in supernodes for f in s.features if f in graph
     }
-    view = GraphView(graph, kept, errors, always)
+    view = GraphView(Measures(graph), kept, errors, always)
     traces = {
         **background_traces(view),
         **selection_traces(view, selected, labels=labels, supernodes=supernodes),
         **node_traces(view, labels=labels, supernodes=supernodes),
     }
-    return assemble(view, traces)
+    return go.Figure(assemble(view, traces))
 
 
 ORDER = (
@@ -97,14 +99,11 @@ ORDER = (
 """Every trace of the figure by name, from the back to the front."""
 
 
-def assemble(view: GraphView, traces: dict[str, Trace]) -> go.Figure:
-    """Make the figure of a view from its traces; those missing are there, empty."""
-    data = [go.Scatter(name=name, **_with_defaults(traces.get(name, {}))) for name in ORDER]
-    return go.Figure(data=data, layout=graph_layout(view))
-
-
-def _with_defaults(trace: Trace) -> Trace:
-    return {"x": [], "y": [], "mode": "lines", "hoverinfo": "skip", "showlegend": False, **trace}
+def assemble(view: GraphView, traces: dict[str, Trace]) -> Spec:
+    """The figure of a view from its traces; those missing are there, empty."""
+    empty: Trace = {"type": "scatter", "x": [], "y": [], "mode": "lines", "hoverinfo": "skip"}
+    data = [{"name": name, **empty, **traces.get(name, {})} for name in ORDER]
+    return {"data": data, "layout": graph_layout(view)}
 
 
 def background_traces(view: GraphView) -> dict[str, Trace]:
@@ -112,10 +111,7 @@ def background_traces(view: GraphView) -> dict[str, Trace]:
     graph = view.graph
     rows = view.shown[graph.rows]
     columns = view.shown[: graph.blocks.tokens.stop]
-    reach = view.influence.copy()
-    reach[graph.blocks.targets] = graph.target_probabilities
-    flow = normalized(graph.weights) * reach[graph.rows][:, None]
-    flow = np.where(rows[:, None] & columns, flow, 0)
+    flow = np.where(rows[:, None] & columns, view.measures.flow, 0)
     count = min(BACKGROUND_EDGES, int((flow > 0).sum()))
     best = np.argpartition(flow.ravel(), -count)[-count:] if count else np.empty(0, np.int64)
     strength = flow.ravel()[best]

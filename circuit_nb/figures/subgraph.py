@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -26,6 +26,7 @@ from circuit_nb.figures.style import (
     shorten,
     text_width,
 )
+from circuit_nb.figures.view import Spec, Trace
 from circuit_nb.graph import AttributionGraph, Node, Supernode, TargetNode
 
 Group: TypeAlias = Supernode | Node
@@ -61,7 +62,7 @@ def subgraph_figure(
     labels: Labels = NO_LABELS,
     fractions: Mapping[Group, float] | None = None,
     badges: Mapping[Group, str] | None = None,
-    selected: Group | None = None,
+    chosen: Collection[Group] = (),
 ) -> go.Figure:
     """Draw groups of nodes and what flows between them.
 
@@ -74,33 +75,55 @@ def subgraph_figure(
         labels: Labels of features by (layer, index).
         fractions: Activation after an intervention over activation before, by group.
         badges: The intervention on a group in a few characters, e.g. `×−1`.
-        selected: The group drawn with a thick border.
+        chosen: Groups drawn with a thick border.
 
     Returns:
         The figure, of fixed size; it is not shown.
     """
+    return go.Figure(
+        subgraph_spec(
+            graph, groups, labels=labels, fractions=fractions, badges=badges, chosen=chosen
+        )
+    )
+
+
+def subgraph_spec(
+    graph: AttributionGraph,
+    groups: Sequence[Group],
+    *,
+    labels: Labels = NO_LABELS,
+    fractions: Mapping[Group, float] | None = None,
+    badges: Mapping[Group, str] | None = None,
+    chosen: Collection[Group] = (),
+) -> Spec:
+    """What `subgraph_figure` draws, as plain data."""
     fractions = fractions or {}
     boxes = _boxes(graph, groups, labels, fractions)
     width = max((b.x + b.width / 2 for b in boxes), default=200.0) + EDGE
     height = max((b.y for b in boxes), default=0.0) + BOX / 2 + EDGE
-    figure = go.Figure(layout=_layout(width, height))
-    _add_edges(figure, boxes, supernode_weights(graph, groups))
-    for group, box in zip(groups, boxes, strict=True):
-        chosen = selected is not None and group == selected
-        figure.add_shape(**_shape(box, 3.0 if chosen else 1.5, isinstance(group, Supernode)))
-    _add_texts(figure, boxes, [fractions.get(g) for g in groups])
-    _add_badges(figure, boxes, [(badges or {}).get(g, "") for g in groups])
-    titles = [_title(graph, g, labels) for g in groups]
-    figure.add_scatter(
-        x=[b.x for b in boxes],
-        y=[b.y for b in boxes],
-        mode="markers",
-        marker={"size": BOX - 8, "opacity": 0, "symbol": "square"},
-        hovertext=[plotly_text(t) for t in titles],
-        hoverinfo="text",
-    )
-    figure.update_layout(meta={b.key: plotly_text(t) for b, t in zip(boxes, titles, strict=True)})
-    return figure
+    titles = [plotly_text(_title(graph, g, labels)) for g in groups]
+    layout = _layout(width, height)
+    layout["shapes"] = [
+        _shape(box, 3.0 if group in chosen else 1.5, isinstance(group, Supernode))
+        for group, box in zip(groups, boxes, strict=True)
+    ]
+    layout["meta"] = {b.key: t for b, t in zip(boxes, titles, strict=True)}
+    handles = {
+        "type": "scatter",
+        "x": [b.x for b in boxes],
+        "y": [b.y for b in boxes],
+        "mode": "markers",
+        "marker": {"size": BOX - 8, "opacity": 0, "symbol": "square"},
+        "hovertext": titles,
+        "hoverinfo": "text",
+    }
+    data = [
+        *_edges(boxes, supernode_weights(graph, groups)),
+        *_texts(boxes, [fractions.get(g) for g in groups]),
+        _badges(boxes, [(badges or {}).get(g, "") for g in groups]),
+        handles,
+    ]
+    return {"data": data, "layout": layout}
 
 
 def _members(graph: AttributionGraph, group: Group) -> list[Node]:
@@ -191,40 +214,54 @@ def _layout(width: float, height: float) -> dict[str, Any]:
     }
 
 
-def _add_edges(figure: go.Figure, boxes: Sequence[Box], shares: npt.NDArray[np.float64]) -> None:
+def _edges(boxes: Sequence[Box], shares: npt.NDArray[np.float64]) -> Iterator[Trace]:
     """Lines as wide as the share they carry, and the share on those that carry most."""
-    strongest = np.argsort(-np.abs(shares), axis=None)
     told: list[tuple[float, float]] = []
     texts: list[str] = []
-    for flat in strongest.tolist():
+    for flat in np.argsort(-np.abs(shares), axis=None).tolist():
         target, source = divmod(flat, len(boxes))
         share = float(shares[target, source])
         if abs(share) < WEAKEST:
             break
         start, end = boxes[source], boxes[target]
-        up = np.sign(end.y - start.y)
+        up = float(np.sign(end.y - start.y))
         y0, y1 = start.y + up * BOX / 2, end.y - up * BOX / 2
-        figure.add_scatter(
-            x=[start.x, end.x],
-            y=[y0, y1],
-            mode="lines",
-            line={"color": POSITIVE if share > 0 else NEGATIVE, "width": 1 + 7 * abs(share)},
-            opacity=0.25 if start.faint else 0.75,
-            hoverinfo="skip",
-        )
+        yield {
+            "type": "scatter",
+            "x": [start.x, end.x],
+            "y": [y0, y1],
+            "mode": "lines",
+            "line": {"color": POSITIVE if share > 0 else NEGATIVE, "width": 1 + 7 * abs(share)},
+            "opacity": 0.25 if start.faint else 0.75,
+            "hoverinfo": "skip",
+        }
         at = (start.x + 0.42 * (end.x - start.x), y0 + 0.42 * (y1 - y0))
         if abs(share) >= 0.05 and all(abs(at[0] - x) > 40 or abs(at[1] - y) > 16 for x, y in told):
             told.append(at)
             texts.append(percent(round(share, 2)))
-    figure.add_scatter(
-        x=[x + 4 for x, _ in told],
-        y=[y for _, y in told],
-        mode="text",
-        text=texts,
-        textposition="middle right",
-        textfont={"size": SMALL, "color": GREY},
-        hoverinfo="skip",
-    )
+    yield _text_trace([(x - 3, y) for x, y in told], texts, SMALL, side="middle right")
+
+
+def _text_trace(
+    at: Sequence[tuple[float, float]],
+    texts: Sequence[str],
+    size: int,
+    *,
+    side: str = "middle center",
+    opacity: float = 1.0,
+) -> Trace:
+    """Texts, escaped already, at places."""
+    return {
+        "type": "scatter",
+        "x": [x for x, _ in at],
+        "y": [y for _, y in at],
+        "mode": "text",
+        "text": list(texts),
+        "textposition": side,
+        "textfont": {"size": size, "color": GREY},
+        "opacity": opacity,
+        "hoverinfo": "skip",
+    }
 
 
 def _shape(box: Box, border: float, filled: bool) -> dict[str, Any]:
@@ -248,36 +285,25 @@ def _channels(colour: str) -> tuple[int, int, int]:
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
-def _add_texts(figure: go.Figure, boxes: Sequence[Box], fractions: Sequence[float | None]) -> None:
+def _texts(boxes: Sequence[Box], fractions: Sequence[float | None]) -> Iterator[Trace]:
     """Names, and under them the activation fraction where it is known."""
     known = [f if f is not None and np.isfinite(f) else None for f in fractions]
     for faint in (False, True):
         chosen = [(b, f) for b, f in zip(boxes, known, strict=True) if b.faint == faint]
-        for shift, size, texts in (
-            (None, BODY, [plotly_text(b.name) for b, _ in chosen]),
-            (-9.0, SMALL, ["" if f is None else percent(round(f, 2)) for _, f in chosen]),
-        ):
-            figure.add_scatter(
-                x=[b.x for b, _ in chosen],
-                y=[b.y + (shift or (8.0 if f is not None else 0.0)) for b, f in chosen],
-                mode="text",
-                text=texts,
-                textfont={"size": size, "color": GREY},
-                opacity=0.55 if faint else 1.0,
-                hoverinfo="skip",
-            )
+        opacity = 0.55 if faint else 1.0
+        names = [(b.x, b.y + (8.0 if f is not None else 0.0)) for b, f in chosen]
+        yield _text_trace(names, [plotly_text(b.name) for b, _ in chosen], BODY, opacity=opacity)
+        told = [(b, percent(round(f, 2))) for b, f in chosen if f is not None]
+        places = [(b.x, b.y - 9.0) for b, _ in told]
+        yield _text_trace(places, [t for _, t in told], SMALL, opacity=opacity)
 
 
-def _add_badges(figure: go.Figure, boxes: Sequence[Box], badges: Sequence[str]) -> None:
+def _badges(boxes: Sequence[Box], badges: Sequence[str]) -> Trace:
     """The intervention in a dark disc on the box's upper right corner."""
     told = [(box, badge) for box, badge in zip(boxes, badges, strict=True) if badge]
-    figure.add_scatter(
-        x=[b.x + b.width / 2 - 6 for b, _ in told],
-        y=[b.y + BOX / 2 for b, _ in told],
-        mode="markers+text",
-        marker={"size": 30, "color": "#4d4d4d", "symbol": "circle", "line": {"width": 0}},
-        text=[plotly_text(badge) for _, badge in told],
-        textposition="middle center",
-        textfont={"size": SMALL - 1, "color": "#ffffff"},
-        hoverinfo="skip",
-    )
+    at = [(b.x + b.width / 2 - 6, b.y + BOX / 2) for b, _ in told]
+    trace = _text_trace(at, [plotly_text(badge) for _, badge in told], SMALL - 1)
+    trace["mode"] = "markers+text"
+    trace["marker"] = {"size": 30, "color": "#4d4d4d", "symbol": "circle", "line": {"width": 0}}
+    trace["textfont"] = {"size": SMALL - 1, "color": "#ffffff"}
+    return trace

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import plotly.graph_objects as go
 
-from circuit_nb.figures.style import BODY, FONT, GREY, html_text
+from circuit_nb.figures.style import BODY, FONT, GREY, SMALL, html_text
+from circuit_nb.figures.view import Spec, Trace
 
 _TAG = re.compile(r"<[^<>]*>")
 
 
-def to_svg(figure: go.Figure, *, width: int = 640, keys: bool = False) -> str:
+def to_svg(figure: go.Figure | Spec, *, width: int = 640, keys: bool = False) -> str:
     """A figure of this library as one `<svg>` element.
 
     Args:
@@ -41,32 +42,34 @@ def frame(inner: str, size: tuple[float, float]) -> str:
 
 
 def draw(
-    figure: go.Figure, *, width: int = 640, keys: bool = False
+    figure: go.Figure | Spec, *, width: int = 640, keys: bool = False
 ) -> tuple[str, tuple[float, float]]:
     """The elements of a figure, and its width and height in pixels."""
-    area = _Area(figure, width)
-    traces: list[Any] = list(figure.data)
-    titles: dict[str, str] = dict(figure.layout.meta or {})
+    spec: Spec = figure if isinstance(figure, dict) else figure.to_plotly_json()
+    layout: Spec = spec["layout"]
+    area = _Area(layout, width)
+    titles: dict[str, str] = layout.get("meta") or {}
     parts = [
-        *_ticks(figure, area),
-        *(_rectangle(s, area, titles, keys) for s in figure.layout.shapes),
-        *(p for t in traces if t.type == "scatter" for p in (*_line(t, area), *_points(t, area))),
-        *_bars(figure, area),
+        *_ticks(layout, area),
+        *(_rectangle(s, area, titles, keys) for s in layout.get("shapes") or ()),
     ]
+    for trace in spec["data"]:
+        if trace["type"] == "scatter":
+            parts += [*_line(trace, area), *_markers(trace, area), *_texts(trace, area)]
+    parts += _bars(spec, area)
     return "".join(parts), (area.width, area.height)
 
 
 class _Area:
     """Maps data coordinates to pixels of the drawing."""
 
-    def __init__(self, figure: go.Figure, width: int) -> None:
-        layout = figure.layout
-        self.width = float(layout.width or width)
-        self.height = float(layout.height or 400)
-        margin = layout.margin
-        self.left, self.right = float(margin.l), self.width - float(margin.r)
-        self.top, self.bottom = float(margin.t), self.height - float(margin.b)
-        self._x, self._y = tuple(layout.xaxis.range), tuple(layout.yaxis.range)
+    def __init__(self, layout: Spec, width: int) -> None:
+        self.width = float(layout.get("width") or width)
+        self.height = float(layout["height"])
+        margin = layout["margin"]
+        self.left, self.right = float(margin["l"]), self.width - float(margin["r"])
+        self.top, self.bottom = float(margin["t"]), self.height - float(margin["b"])
+        self._x, self._y = layout["xaxis"]["range"], layout["yaxis"]["range"]
 
     def x(self, value: float) -> float:
         low, high = self._x
@@ -83,9 +86,7 @@ def _plain(text: str) -> str:
 
 
 def _title(text: str | None) -> str:
-    if not text:
-        return ""
-    return f"<title>{_plain(text.replace('<br>', ' · '))}</title>"
+    return f"<title>{_plain(text.replace('<br>', ' · '))}</title>" if text else ""
 
 
 def _text(x: float, y: float, text: str, *, anchor: str, size: float, colour: str = GREY) -> str:
@@ -95,151 +96,149 @@ def _text(x: float, y: float, text: str, *, anchor: str, size: float, colour: st
     )
 
 
-def _ticks(figure: go.Figure, area: _Area) -> Iterator[str]:
-    xaxis, yaxis = figure.layout.xaxis, figure.layout.yaxis
-    if xaxis.visible is not False and xaxis.showticklabels is not False:
-        for value, text in zip(xaxis.tickvals or (), xaxis.ticktext or (), strict=True):
-            yield _text(area.x(value), area.bottom + 16, text, anchor="middle", size=BODY - 1)
-    if yaxis.visible is not False and yaxis.showticklabels is not False:
-        for value, text in zip(yaxis.tickvals or (), yaxis.ticktext or (), strict=True):
-            yield _text(area.left - 6, area.y(value) + 4, text, anchor="end", size=BODY - 1)
-
-
-def _line(trace: Any, area: _Area) -> Iterator[str]:
-    if "lines" not in trace.mode:
-        return
-    steps: list[str] = []
-    pen = "M"
-    for x, y in zip(_values(trace.x), _values(trace.y), strict=True):
-        if x is None or y is None or x != x:
-            pen = "M"
+def _ticks(layout: Spec, area: _Area) -> Iterator[str]:
+    for name in ("xaxis", "yaxis"):
+        axis = layout[name]
+        if axis.get("visible") is False or axis.get("showticklabels") is False:
             continue
-        steps.append(f"{pen}{area.x(x):g} {area.y(y):g}")
-        pen = "L"
-    if steps:
-        opacity = 1 if trace.opacity is None else trace.opacity
-        yield (
-            f'<path d="{"".join(steps)}" fill="none" stroke="{trace.line.color}" '
-            f'stroke-width="{trace.line.width:g}" opacity="{opacity:g}"/>'
-        )
-
-
-def _values(values: Any) -> list[float | None]:
-    return [] if values is None else [None if v is None else float(v) for v in values]
+        for value, text in zip(axis.get("tickvals", ()), axis.get("ticktext", ()), strict=True):
+            if name == "xaxis":
+                yield _text(area.x(value), area.bottom + 16, text, anchor="middle", size=SMALL)
+            else:
+                yield _text(area.left - 7, area.y(value) + 4, text, anchor="end", size=SMALL)
 
 
 def _each(value: Any, count: int) -> list[Any]:
     """A property given once or for each point, as a list."""
-    if isinstance(value, list | tuple) or hasattr(value, "tolist"):
-        return list(value)
-    return [value] * count
+    return list(value) if isinstance(value, list | tuple) else [value] * count
 
 
-def _points(trace: Any, area: _Area) -> Iterator[str]:
-    xs, ys = _values(trace.x), _values(trace.y)
-    count = len(xs)
-    if "markers" in trace.mode and trace.marker.opacity != 0:
-        properties = zip(
-            xs,
-            ys,
-            _each(trace.marker.size, count),
-            _each(trace.marker.color, count),
-            _each(1.0 if trace.marker.opacity is None else trace.marker.opacity, count),
-            _each(trace.hovertext, count),
-            strict=True,
+def _places(trace: Trace, area: _Area) -> list[tuple[float, float] | None]:
+    """Pixels of each point; None for a gap."""
+    pairs = zip(trace["x"], trace["y"], strict=True)
+    return [None if x is None or y is None else (area.x(x), area.y(y)) for x, y in pairs]
+
+
+def _line(trace: Trace, area: _Area) -> Iterator[str]:
+    steps: list[str] = []
+    pen = "M"
+    for place in _places(trace, area) if trace["mode"] == "lines" else ():
+        if place is None:
+            pen = "M"
+            continue
+        steps.append(f"{pen}{place[0]:g} {place[1]:g}")
+        pen = "L"
+    if steps:
+        line = trace["line"]
+        yield (
+            f'<path d="{"".join(steps)}" fill="none" stroke="{line["color"]}" '
+            f'stroke-width="{line["width"]:g}" opacity="{trace.get("opacity", 1):g}"/>'
         )
-        for x, y, size, colour, opacity, hover in properties:
-            if x is not None and y is not None:
-                yield _marker(
-                    trace.marker, (area.x(x), area.y(y)), float(size), colour, opacity, hover
-                )
-    if "text" in trace.mode:
-        sides = _each(trace.textposition or "middle center", count)
-        texts = _each(trace.text, count)
-        font = trace.textfont
-        opacity = 1 if trace.opacity is None else trace.opacity
-        yield f'<g opacity="{opacity:g}" pointer-events="none">'
-        for x, y, side, text in zip(xs, ys, sides, texts, strict=True):
-            if x is not None and y is not None and text:
-                at = _beside(area.x(x), area.y(y), side, font.size)
-                yield _text(
-                    at[0], at[1], text, anchor=at[2], size=font.size, colour=font.color or GREY
-                )
-        yield "</g>"
 
 
-def _beside(x: float, y: float, side: str, size: float) -> tuple[float, float, str]:
+def _markers(trace: Trace, area: _Area) -> Iterator[str]:
+    marker = trace.get("marker", {})
+    if "markers" not in trace["mode"] or marker.get("opacity") == 0:
+        return
+    places = _places(trace, area)
+    properties = zip(
+        places,
+        _each(marker["size"], len(places)),
+        _each(marker["color"], len(places)),
+        _each(marker.get("opacity", 1.0), len(places)),
+        _each(trace.get("hovertext"), len(places)),
+        strict=True,
+    )
+    border = float(marker["line"]["width"])
+    for place, size, colour, opacity, hover in properties:
+        if place is not None:
+            drawn = _symbol(marker["symbol"], place, size / 2, colour, border)
+            yield f'<g opacity="{opacity:g}">{drawn}{_title(hover)}</g>'
+
+
+def _symbol(symbol: str, at: tuple[float, float], half: float, colour: str, border: float) -> str:
+    x, y = at
+    far = 1.3 * half
+    stroke = f'fill="none" stroke="{colour}" stroke-width="{border:g}"'
+    return {
+        "circle": f'<circle cx="{x:g}" cy="{y:g}" r="{half:g}" fill="{colour}"/>',
+        "circle-open": f'<circle cx="{x:g}" cy="{y:g}" r="{half:g}" {stroke}/>',
+        "square": f'<rect x="{x - half:g}" y="{y - half:g}" width="{2 * half:g}" '
+        f'height="{2 * half:g}" fill="{colour}"/>',
+        "diamond": f'<path d="M{x:g} {y - far:g}l{far:g} {far:g}l-{far:g} {far:g}'
+        f'l-{far:g} -{far:g}z" fill="{colour}"/>',
+        "x-thin": f'<path d="M{x - half:g} {y - half:g}l{2 * half:g} {2 * half:g}'
+        f'm0 -{2 * half:g}l-{2 * half:g} {2 * half:g}" {stroke}/>',
+    }[symbol]
+
+
+def _texts(trace: Trace, area: _Area) -> Iterator[str]:
+    if "text" not in trace["mode"] or not trace["text"]:
+        return
+    places, font = _places(trace, area), trace["textfont"]
+    sides = _each(trace["textposition"], len(places))
+    yield f'<g opacity="{trace.get("opacity", 1):g}" pointer-events="none">'
+    for place, side, text in zip(places, sides, trace["text"], strict=True):
+        if place is not None and text:
+            x, y, anchor = _beside(place, side, font["size"])
+            yield _text(x, y, text, anchor=anchor, size=font["size"], colour=font["color"])
+    yield "</g>"
+
+
+def _beside(at: tuple[float, float], side: str, size: float) -> tuple[float, float, str]:
     vertical, horizontal = side.split()
     lift = {"top": -9.0, "middle": 0.36 * size, "bottom": 7.0 + 0.75 * size}[vertical]
-    shift = {"left": -9.0, "center": 0.0, "right": 2.0}[horizontal]
-    return x + shift, y + lift, {"left": "end", "center": "middle", "right": "start"}[horizontal]
+    shift = {"left": -9.0, "center": 0.0, "right": 9.0}[horizontal]
+    anchor = {"left": "end", "center": "middle", "right": "start"}[horizontal]
+    return at[0] + shift, at[1] + lift, anchor
 
 
-def _marker(
-    marker: Any, at: tuple[float, float], size: float, colour: str, opacity: float, hover: Any
-) -> str:
-    (x, y), half = at, size / 2
-    paint = f'fill="{colour}" opacity="{opacity:g}"'
-    border = float(marker.line.width or 0)
-    shapes = {
-        "circle": f'<circle cx="{x:g}" cy="{y:g}" r="{half:g}" {paint}>',
-        "circle-open": f'<circle cx="{x:g}" cy="{y:g}" r="{half:g}" fill="none" '
-        f'stroke="{colour}" stroke-width="{border:g}">',
-        "square": f'<path d="M{x - half:g} {y - half:g}h{size:g}v{size:g}h-{size:g}z" {paint}>',
-        "diamond": f'<path d="M{x:g} {y - 1.3 * half:g}l{1.3 * half:g} {1.3 * half:g}'
-        f'l-{1.3 * half:g} {1.3 * half:g}l-{1.3 * half:g} -{1.3 * half:g}z" {paint}>',
-        "x-thin": f'<path d="M{x - half:g} {y - half:g}l{size:g} {size:g}m0 -{size:g}'
-        f'l-{size:g} {size:g}" stroke="{colour}" stroke-width="{border:g}">',
-    }
-    opened = shapes[marker.symbol or "circle"]
-    return f"{opened}{_title(hover)}</{opened[1:].split(' ', 1)[0]}>"
-
-
-def _rectangle(shape: Any, area: _Area, titles: dict[str, str], keys: bool) -> str:
-    left, right = sorted((area.x(shape.x0), area.x(shape.x1)))
-    top, bottom = sorted((area.y(shape.y0), area.y(shape.y1)))
-    key = f' data-key="{html_text(shape.name)}" tabindex="0" role="button"' if keys else ""
-    opacity = 1 if shape.opacity is None else shape.opacity
+def _rectangle(shape: Spec, area: _Area, titles: dict[str, str], keys: bool) -> str:
+    left, right = sorted((area.x(shape["x0"]), area.x(shape["x1"])))
+    top, bottom = sorted((area.y(shape["y0"]), area.y(shape["y1"])))
+    key = f' data-key="{html_text(shape["name"])}" tabindex="0" role="button"' if keys else ""
+    line = shape["line"]
     return (
         f'<rect x="{left:g}" y="{top:g}" width="{right - left:g}" height="{bottom - top:g}" '
-        f'rx="7" fill="{shape.fillcolor}" stroke="{shape.line.color or "none"}" '
-        f'stroke-width="{shape.line.width:g}" opacity="{opacity:g}"{key}>'
-        f"{_title(titles.get(shape.name))}</rect>"
+        f'rx="7" fill="{shape["fillcolor"]}" stroke="{line["color"]}" '
+        f'stroke-width="{line["width"]:g}" opacity="{shape["opacity"]:g}"{key}>'
+        f"{_title(titles.get(shape['name']))}</rect>"
     )
 
 
-def _bars(figure: go.Figure, area: _Area) -> Iterator[str]:
-    every: list[Any] = list(figure.data)
-    traces = [t for t in every if t.type == "bar"]
+def _bars(spec: Spec, area: _Area) -> Iterator[str]:
+    traces = [t for t in spec["data"] if t["type"] == "bar"]
     thickness = 0.75 / max(len(traces), 1)
     for number, trace in enumerate(traces):
         shift = (number - (len(traces) - 1) / 2) * thickness
-        yield from (_flat if trace.orientation == "h" else _upright)(trace, area, shift, thickness)
+        if trace.get("orientation") == "h":
+            yield from _flat(trace, area, shift, thickness)
+        else:
+            yield from _upright(trace, area)
 
 
-def _flat(trace: Any, area: _Area, shift: float, thickness: float) -> Iterator[str]:
-    count = len(trace.y)
-    hovers = _each(trace.hovertext, count)
-    rows = zip(trace.y, trace.x, _each(trace.marker.color, count), trace.text, hovers, strict=True)
-    opacity = 1 if trace.marker.opacity is None else trace.marker.opacity
+def _flat(trace: Trace, area: _Area, shift: float, thickness: float) -> Iterator[str]:
+    marker, count = trace["marker"], len(trace["y"])
+    colours = _each(marker["color"], count)
+    rows = zip(trace["y"], trace["x"], colours, trace["text"], trace["hovertext"], strict=True)
     for y, x, colour, text, hover in rows:
         left, right = sorted((area.x(0), area.x(x)))
         ends = sorted((area.y(y + shift - 0.46 * thickness), area.y(y + shift + 0.46 * thickness)))
         yield (
             f'<rect x="{left:g}" y="{ends[0]:g}" width="{max(right - left, 0.5):g}" '
-            f'height="{ends[1] - ends[0]:g}" fill="{colour}" opacity="{opacity:g}">'
-            f"{_title(hover)}</rect>"
+            f'height="{ends[1] - ends[0]:g}" fill="{colour}" '
+            f'opacity="{marker.get("opacity", 1):g}">{_title(hover)}</rect>'
         )
         at, anchor = (right + 4, "start") if x >= 0 else (left - 4, "end")
-        yield _text(at, sum(ends) / 2 + 4, text, anchor=anchor, size=BODY - 1)
+        yield _text(at, sum(ends) / 2 + 4, text, anchor=anchor, size=SMALL)
 
 
-def _upright(trace: Any, area: _Area, shift: float, thickness: float) -> Iterator[str]:
-    widths: Sequence[float] = trace.width
-    for x, y, width, hover in zip(trace.x, trace.y, widths, trace.hovertext, strict=True):
+def _upright(trace: Trace, area: _Area) -> Iterator[str]:
+    bars = zip(trace["x"], trace["y"], trace["width"], trace["hovertext"], strict=True)
+    for x, y, width, hover in bars:
         left, right = area.x(x - width / 2), area.x(x + width / 2)
         top, bottom = area.y(y), area.y(0)
         yield (
             f'<rect x="{left:g}" y="{top:g}" width="{right - left:g}" height="{bottom - top:g}" '
-            f'fill="{trace.marker.color}">{_title(hover)}</rect>'
+            f'fill="{trace["marker"]["color"]}">{_title(hover)}</rect>'
         )

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from circuit_nb.analysis import influence, prune_masks
+from circuit_nb.analysis import influence, normalized, prune_masks
 from circuit_nb.figures.placement import TOKEN_LENGTH, Placement, place
 from circuit_nb.figures.style import (
     BODY,
@@ -24,24 +24,27 @@ from circuit_nb.figures.style import (
 from circuit_nb.graph import AttributionGraph, Node
 
 Trace: TypeAlias = dict[str, Any]
-"""Properties of one Plotly scatter trace."""
+"""Properties of one Plotly trace."""
+Spec: TypeAlias = dict[str, Any]
+"""A whole figure as Plotly's JSON, `data` and `layout`. Plain data is many times faster to make
+than `go.Figure`, which checks every property; figures are made of it where they leave the library.
+"""
 
 STRONGEST, STRONG, WEAK = (0.2, 3.5, 0.95), (0.05, 2.0, 0.7), (0.0, 1.0, 0.35)
 """Steps of an edge's strength: from which share of the strongest, its width, its opacity."""
 STEPS = (STRONGEST, STRONG, WEAK)
 
 
-@dataclass(frozen=True)
-class GraphView:
-    """A graph, what of it is drawn, and where; the part that a selection does not change."""
+class Measures:
+    """What drawing needs to know of a graph, computed once however often it is drawn.
 
-    graph: AttributionGraph
-    kept: float = 0.8
-    """Share of the influence whose nodes are drawn."""
-    errors: bool = True
-    """Whether error nodes are drawn."""
-    always: frozenset[Node] = field(default_factory=frozenset[Node])
-    """Nodes drawn whatever their influence, e.g. those pinned."""
+    Args:
+        graph: The graph.
+    """
+
+    def __init__(self, graph: AttributionGraph) -> None:
+        self.graph = graph
+        self._kept: dict[float, npt.NDArray[np.bool_]] = {}
 
     @cached_property
     def influence(self) -> npt.NDArray[np.float32]:
@@ -49,12 +52,47 @@ class GraphView:
         return influence(self.graph)
 
     @cached_property
+    def flow(self) -> npt.NDArray[np.float32]:
+        """Influence through every edge, the shape of `weights`."""
+        reach = self.influence.copy()
+        reach[self.graph.blocks.targets] = self.graph.target_probabilities
+        return normalized(self.graph.weights) * reach[self.graph.rows][:, None]
+
+    def kept(self, mass: float) -> npt.NDArray[np.bool_]:
+        """Nodes that pruning at this share of the influence keeps, (n_nodes,)."""
+        mass = round(mass, 3)
+        if mass not in self._kept:
+            every = np.ones(self.graph.n_nodes, dtype=np.bool_)
+            self._kept[mass] = every if mass >= 1 else prune_masks(self.graph, mass, 0.98)[0]
+        return self._kept[mass].copy()
+
+
+@dataclass(frozen=True)
+class GraphView:
+    """A graph, what of it is drawn, and where; the part that a selection does not change."""
+
+    measures: Measures
+    kept: float = 0.8
+    """Share of the influence whose nodes are drawn."""
+    errors: bool = True
+    """Whether error nodes are drawn."""
+    always: frozenset[Node] = field(default_factory=frozenset[Node])
+    """Nodes drawn whatever their influence, e.g. those pinned."""
+
+    @property
+    def graph(self) -> AttributionGraph:
+        """The graph that is drawn."""
+        return self.measures.graph
+
+    @property
+    def influence(self) -> npt.NDArray[np.float32]:
+        """Influence of every node on the targets, (n_nodes,)."""
+        return self.measures.influence
+
+    @cached_property
     def shown(self) -> npt.NDArray[np.bool_]:
         """Which nodes are drawn, (n_nodes,), in node order."""
-        if self.kept >= 1:
-            nodes = np.ones(self.graph.n_nodes, dtype=np.bool_)
-        else:
-            nodes, _ = prune_masks(self.graph, self.kept, 0.98)
+        nodes = self.measures.kept(self.kept)
         if not self.errors:
             nodes[self.graph.blocks.errors] = False
         nodes[[self.graph.number(n) for n in self.always if n in self.graph]] = True
@@ -92,7 +130,7 @@ def graph_layout(view: GraphView) -> dict[str, Any]:
     centres = [(left + right) / 2 for left, right in placement.columns]
     layers = list(range(graph.n_layers))
     step = max(1, round(18 / placement.row))
-    axis = {"showgrid": False, "zeroline": False, "fixedrange": False, "tickfont_size": SMALL}
+    axis = {"showgrid": False, "zeroline": False, "fixedrange": False, "tickfont": {"size": SMALL}}
     return {
         "template": "none",
         "font": {"family": FONT, "size": BODY, "color": GREY},

@@ -1,0 +1,79 @@
+"""Feature cards for the panels: asked for when needed, remembered, and never in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+from circuit_nb.graph import AttributionGraph
+
+if TYPE_CHECKING:
+    from circuit_nb.cards import FeatureCard
+    from circuit_nb.model import ReplacementModel
+
+Key: TypeAlias = tuple[int, int]
+"""(layer, index)."""
+
+CardSource: TypeAlias = "Callable[[Iterable[Key]], Mapping[Key, FeatureCard]]"
+"""Gives the cards of features by (layer, index); those it does not know are left out."""
+
+
+class Cards:
+    """The cards of one graph's features.
+
+    Args:
+        graph: The graph.
+        model: The model, if there is one.
+        source: Where cards come from; by default `circuit_nb.cards.of`.
+    """
+
+    def __init__(
+        self, graph: AttributionGraph, model: ReplacementModel | None, source: CardSource | None
+    ) -> None:
+        self.source: CardSource = source or _default_source(graph, model)
+        self.at_hand = source is not None or graph.provenance.get("model") == "atlas"
+        """Whether cards cost nothing to ask for, as those that ship with the embedded model."""
+        self.problem: Exception | None = None
+        """Why the last request for cards failed, if it did."""
+        self._known: dict[Key, FeatureCard | None] = {}
+
+    def fetch(self, keys: Iterable[Key]) -> None:
+        """Get the cards that are not there yet; a failure is kept in `problem`."""
+        missing = [k for k in dict.fromkeys(keys) if k not in self._known]
+        if not missing:
+            return
+        try:
+            found = self.source(missing)
+            self.problem = None
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            found = {}
+            self.problem = error
+        self._known.update({key: found.get(key) for key in missing})
+
+    def card(self, key: Key) -> FeatureCard | None:
+        """The card of one feature, got now if need be; None where nothing is known."""
+        self.fetch([key])
+        return self._known[key]
+
+    @property
+    def labels(self) -> dict[Key, str]:
+        """Labels of the cards got so far."""
+        return {k: c.label for k, c in self._known.items() if c is not None and c.label}
+
+    @property
+    def promoted(self) -> dict[Key, str]:
+        """What the features whose cards are known promote, as one line each."""
+        return {
+            k: "promotes " + ", ".join(token.strip() for token, _ in c.promotes[:4])
+            for k, c in self._known.items()
+            if c is not None and c.promotes
+        }
+
+
+def _default_source(graph: AttributionGraph, model: ReplacementModel | None) -> CardSource:
+    def source(keys: Iterable[Key]) -> Mapping[Key, FeatureCard]:
+        from circuit_nb import cards
+
+        return cards.of(graph if model is None else model, keys)
+
+    return source

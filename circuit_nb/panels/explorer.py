@@ -1,0 +1,164 @@
+"""`explore`: every panel on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ipywidgets
+
+from circuit_nb.figures.style import shorten
+from circuit_nb.graph import AttributionGraph
+from circuit_nb.panels import store
+from circuit_nb.panels.base import Drawing, Panel, stack
+from circuit_nb.panels.cards import CardSource
+from circuit_nb.panels.connections import ConnectionsPanel
+from circuit_nb.panels.feature import FeaturePanel
+from circuit_nb.panels.graph import GraphPanel
+from circuit_nb.panels.paths import PathsPanel
+from circuit_nb.panels.prompt import PromptPanel
+from circuit_nb.panels.session import Session
+from circuit_nb.panels.subgraph import SubgraphPanel
+from circuit_nb.panels.switches import SwitchesPanel
+
+if TYPE_CHECKING:
+    from circuit_nb.model import Prompt, ReplacementModel
+
+
+class Explorer(Panel):
+    """All panels of one session. Make one with `explore`.
+
+    Args:
+        session: What is shown.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session, "")
+        self.prompt = PromptPanel(session)
+        self.graph = GraphPanel(session)
+        self.connections = ConnectionsPanel(session)
+        self.paths = PathsPanel(session)
+        self.subgraph = SubgraphPanel(session)
+        self.feature = FeaturePanel(session)
+        self.switches = SwitchesPanel(session)
+        wrap = {"flex_flow": "row wrap", "align_items": "flex-start"}
+        right = ipywidgets.VBox([self.connections, self.paths])
+        for panel, flex in (
+            (self.graph, "3 1 520px"),
+            (right, "2 1 340px"),
+            (self.subgraph, "3 1 520px"),
+            (self.feature, "2 1 340px"),
+        ):
+            panel.layout.flex = flex
+            panel.layout.min_width = "0"
+        self.body.children = [
+            self.prompt,
+            ipywidgets.HBox([self.graph, right], layout=wrap),
+            ipywidgets.HBox([self.subgraph, self.feature], layout=wrap),
+            self.switches,
+        ]
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """The panels, in reading order."""
+        return (
+            self.prompt,
+            self.graph,
+            self.connections,
+            self.paths,
+            self.subgraph,
+            self.feature,
+            self.switches,
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Keep graph, pins, supernodes, labels and switches in one file; `explore.load` reads it.
+
+        Args:
+            path: Where to write; `.safetensors` is added if it has no suffix.
+        """
+        return store.save(self.session, path)
+
+    def close(self) -> None:
+        """Close every panel."""
+        for panel in self.panels:
+            panel.close()
+        super().close()
+
+    def draw(self) -> Drawing:
+        """Every panel, one under the other."""
+        title = shorten(self.session.graph.prompt, 90)
+        named = [
+            (title if panel is self.prompt else type(panel).__name__.removesuffix("Panel"), panel)
+            for panel in self.panels
+        ]
+        return stack((name, panel.draw()) for name, panel in named)
+
+
+class _Explore:
+    """See `explore`."""
+
+    def __call__(
+        self,
+        model: ReplacementModel | AttributionGraph,
+        prompt: Prompt | AttributionGraph | None = None,
+        *,
+        cards: CardSource | None = None,
+        propose: bool | None = None,
+    ) -> Explorer:
+        """Open the explorer: `explore(model, prompt)`, `explore(model, graph)`, `explore(graph)`.
+
+        Args:
+            model: The model, or a graph to explore without one.
+            prompt: What to explain, or a graph computed from the model.
+            cards: Where feature cards come from; by default `circuit_nb.cards`.
+            propose: Whether to begin with the proposed supernodes; by default only where the model
+                ships with concepts.
+
+        Raises:
+            TypeError: If the two do not fit together.
+        """
+        if isinstance(model, AttributionGraph):
+            if prompt is not None:
+                raise TypeError("Give the model first: explore(model, graph), or explore(graph).")
+            return _open(Session(model, cards=cards), propose)
+        if prompt is None:
+            raise TypeError("Give a prompt too: explore(model, prompt), or explore(graph).")
+        if isinstance(prompt, AttributionGraph):
+            return _open(Session(prompt, model, cards=cards), propose)
+        from circuit_nb.attribution import attribute
+
+        return _open(Session(attribute(model, prompt), model, cards=cards), propose)
+
+    def load(
+        self,
+        path: str | Path,
+        model: ReplacementModel | None = None,
+        *,
+        cards: CardSource | None = None,
+    ) -> Explorer:
+        """Open what `Explorer.save` wrote, or any graph file.
+
+        Args:
+            path: The file; `.safetensors` is added if it has no suffix.
+            model: The model, to use the switches.
+            cards: Where feature cards come from.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no graph file.
+        """
+        return Explorer(store.load(path, model, cards=cards))
+
+
+def _open(session: Session, propose: bool | None) -> Explorer:
+    shipped = session.graph.provenance.get("model") == "atlas"
+    if shipped if propose is None else propose:
+        session.accept(session.propose())
+        session.forget_changes()
+    session.run()
+    return Explorer(session)
+
+
+explore = _Explore()
+"""Opens the explorer: `explore(model, prompt)`; `explore.load(path)` reads what it saved."""

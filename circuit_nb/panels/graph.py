@@ -1,0 +1,219 @@
+"""The graph panel: the attribution graph, drawn, searched and clicked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets
+import plotly.graph_objects as go
+
+from circuit_nb.figures.graph import (
+    ORDER,
+    assemble,
+    background_traces,
+    node_traces,
+    path_traces,
+    pinned_trace,
+    selection_traces,
+    switched_trace,
+)
+from circuit_nb.figures.svg import draw
+from circuit_nb.figures.view import GraphView, Trace, graph_layout
+from circuit_nb.graph import Feature, Node
+from circuit_nb.panels.base import Drawing, Panel, tooltip
+from circuit_nb.panels.session import Session
+from circuit_nb.panels.state import Setup
+
+CLICKABLE = ("features", "errors", "tokens", "outputs")
+LEGEND = "● feature  ◆ error  ■ token, output · click selects, shift-click pins"
+
+
+class GraphPanel(Panel):
+    """The attribution graph: tokens across, layers up, the selected node's edges in colour.
+
+    Args:
+        session: What is shown.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session, "Graph")
+        self.kept = ipywidgets.FloatSlider(
+            session.kept, min=0.3, max=1.0, step=0.01, readout_format=".0%", description="influence"
+        )
+        tooltip(self.kept, "Draw the nodes that together hold this share of the influence")
+        self.errors = ipywidgets.ToggleButton(session.errors, description="errors")
+        tooltip(self.errors, "Show what the transcoders fail to reconstruct")
+        self.links = ipywidgets.Dropdown(
+            options=["both", "inputs", "outputs"], value=session.links, description="links"
+        )
+        tooltip(self.links, "Which edges of the selected node are drawn")
+        self.search = ipywidgets.Combobox(
+            placeholder="find a node: label, layer, token", continuous_update=False
+        )
+        tooltip(self.search, "Type a part of a node's name and choose it from the list")
+        self.pin = ipywidgets.Button(description="Pin")
+        tooltip(self.pin, "Add the selected node to the subgraph")
+        self.wide = ipywidgets.ToggleButton(False, description="full width")
+        tooltip(self.wide, "Give the graph the whole width of the page")
+        self._view: GraphView | None = None
+        self._setup: Setup | None = None
+        self._drawn: dict[str, Trace] = {}
+        self._titles: dict[str, Node] = {}
+        self._labels = session.labels
+        self.figure = self._first_figure()
+        self._frame = ipywidgets.Box([self.figure], layout={"overflow": "auto hidden"})
+        self._arrange()
+        self._listen()
+
+    def _arrange(self) -> None:
+        for control, width in (
+            (self.kept, "270px"),
+            (self.errors, "64px"),
+            (self.links, "150px"),
+            (self.search, "230px"),
+            (self.pin, "52px"),
+            (self.wide, "84px"),
+        ):
+            control.layout.width = width
+        for labelled in (self.kept, self.links):
+            labelled.style.description_width = "initial"
+        controls = ipywidgets.HBox(
+            [self.search, self.pin, self.kept, self.errors, self.links, self.wide],
+            layout={"flex_flow": "row wrap"},
+        )
+        legend = ipywidgets.HTML(f'<div class="cnb cnb-faint">{LEGEND}</div>')
+        self.body.children = [controls, self._frame, legend]
+
+    def _listen(self) -> None:
+        session = self.session
+        for name in ("kept", "errors", "links"):
+            control = getattr(self, name)
+            control.observe(self.guard(lambda c, n=name: setattr(session, n, c["new"])), "value")
+        self.search.observe(self.guard(lambda c: self._find(c["new"])), "value")
+        self.wide.observe(self.guard(lambda c: self._widen(c["new"])), "value")
+        self.pin.on_click(self.guard(lambda _: self._pin()))
+        for name in CLICKABLE:
+            self.figure.data[ORDER.index(name)].on_click(self.guard(self._click))
+        self.watch(self._redraw, "selected", "setup", "kept", "errors", "links", "paths", "outcome")
+
+    def _widen(self, wide: bool) -> None:
+        self.layout.flex = "1 1 100%" if wide else "3 1 520px"
+
+    def _pin(self) -> None:
+        if self.session.selected is None:
+            raise ValueError("Select a node first: click it in the graph, or find it in the list.")
+        self.session.pin(self.session.selected)
+
+    def _find(self, title: str) -> None:
+        if not title:
+            return
+        if title not in self._titles:
+            matches = [t for t in self._titles if title.casefold() in t.casefold()]
+            if not matches:
+                raise ValueError(f"No node is called {title!r}; choose one from the list.")
+            title = matches[0]
+        self.session.select(self._titles[title])
+
+    def _click(self, trace: Any, points: Any, state: Any) -> None:
+        for index in points.point_inds:
+            node = self.session.graph.nodes[int(trace.customdata[index])]
+            self.session.select(node)
+            if state is not None and state.shift:
+                self.session.pin(node)
+
+    def click(self, node: Node) -> None:
+        """Do what a click on a node does.
+
+        Raises:
+            ValueError: If the node is not drawn.
+        """
+        number = self.session.graph.number(node)
+        for name in CLICKABLE:
+            drawn = self._drawn[name]["customdata"]
+            if number in drawn:
+                self.session.select(node)
+                return
+        raise ValueError(f"{node} is not drawn; raise the share of influence kept.")
+
+    def _traces(self) -> dict[str, Trace]:
+        """Every trace that may have changed."""
+        session, traces = self.session, {}
+        view = session.view
+        moved, renamed = view != self._view, session.setup != self._setup
+        if self._view is None or moved:
+            self._view = view
+            traces.update(background_traces(view))
+        view = self._view
+        if moved or renamed:
+            self._setup = session.setup
+            if session.cards.at_hand:
+                shown = (session.graph.nodes[i] for i in view.numbers)
+                session.cards.fetch((n.layer, n.index) for n in shown if isinstance(n, Feature))
+            self._labels = session.labels
+            traces.update(
+                node_traces(
+                    view,
+                    labels=self._labels,
+                    supernodes=session.setup.supernodes,
+                    notes=session.cards.promoted,
+                )
+            )
+            traces.update(pinned_trace(view, session.setup.pinned))
+        traces.update(path_traces(view, session.paths))
+        traces.update(switched_trace(view, session.switched()))
+        traces.update(
+            selection_traces(
+                view,
+                session.selected,
+                links=session.links,
+                labels=self._labels,
+                supernodes=session.setup.supernodes,
+            )
+        )
+        return traces
+
+    def _first_figure(self) -> go.FigureWidget:
+        self._drawn = self._traces()
+        assert self._view is not None
+        figure = go.FigureWidget(assemble(self._view, self._drawn))
+        figure._config = {"displaylogo": False, "displayModeBar": False, "scrollZoom": False}
+        return figure
+
+    def _redraw(self) -> None:
+        """Send what changed, and nothing else, in one message."""
+        before = self._view
+        traces = self._traces()
+        assert self._view is not None
+        with self.figure.batch_update():
+            for name, trace in traces.items():
+                old = self._drawn.get(name, {})
+                changed = {k: v for k, v in trace.items() if old.get(k) != v}
+                if changed:
+                    self.figure.data[ORDER.index(name)].update(changed)
+            if before is not self._view:
+                layout = graph_layout(self._view)
+                self.figure.layout.update({k: layout[k] for k in ("xaxis", "yaxis", "height")})
+        self._drawn.update(traces)
+        self._show_controls()
+
+    def _show_controls(self) -> None:
+        session, view = self.session, self._view
+        assert view is not None
+        self._frame.layout.min_width = "0"
+        self.figure.layout.minreducedwidth = 200
+        titles = {
+            session.title(session.graph.nodes[i]): session.graph.nodes[i] for i in view.numbers
+        }
+        if titles.keys() != self._titles.keys():
+            self._titles = titles
+            self.search.options = tuple(titles)
+        self.kept.value, self.errors.value = session.kept, session.errors
+        self.links.value = session.links
+        self.search.value = "" if session.selected is None else session.title(session.selected)
+        self.pin.disabled = session.selected is None
+
+    def draw(self) -> Drawing:
+        """The graph as it is now."""
+        assert self._view is not None
+        width = max(640, round(self._view.placement.width) + 64)
+        return draw(assemble(self._view, self._drawn), width=width)

@@ -1,0 +1,59 @@
+"""The prompt panel: the prompt as tokens, and what the model says next."""
+
+from __future__ import annotations
+
+import ipywidgets
+
+from circuit_nb.figures.bars import probability_spec
+from circuit_nb.figures.style import exact_token, html_text, percent, token_text
+from circuit_nb.figures.svg import draw, to_svg
+from circuit_nb.graph import TokenNode
+from circuit_nb.panels.base import Drawing, Panel, lines, stack
+from circuit_nb.panels.keys import node_from_key, node_key
+from circuit_nb.panels.page import Clickable
+from circuit_nb.panels.session import Session
+
+
+class PromptPanel(Panel):
+    """The prompt's tokens, each of which selects its node, and the most likely next tokens.
+
+    Args:
+        session: What is shown.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session, "Prompt")
+        self.tokens = Clickable(self.guard(lambda key: session.select(node_from_key(key))))
+        self.next = ipywidgets.HTML()
+        self.tokens.layout.flex = "3 1 420px"
+        self.next.layout.flex = "2 1 300px"
+        self.body.children = [
+            ipywidgets.HBox([self.tokens, self.next], layout={"flex_flow": "row wrap"})
+        ]
+        self.watch(self._redraw, "selected", "outcome")
+
+    def _redraw(self) -> None:
+        session = self.session
+        chips: list[str] = []
+        for position, token in enumerate(session.graph.tokens):
+            node = TokenNode(position)
+            on = " cnb-on" if session.selected == node else ""
+            told = html_text(f"token {position}, exactly: {exact_token(token)}")
+            chips.append(
+                f'<span class="cnb-chip{on}" data-key="{node_key(node)}" tabindex="0" '
+                f'role="button" title="{told}">{html_text(token_text(token))}</span>'
+            )
+        self.tokens.html = "".join(chips)
+        self.next.value = to_svg(probability_spec(session.before, most=4), width=380)
+
+    def draw(self) -> Drawing:
+        """The prompt and its most likely next tokens."""
+        before = sorted(self.session.before.items(), key=lambda pair: -pair[1])[:4]
+        said = ", ".join(f"{exact_token(t)} {percent(p)}" for t, p in before)
+        return stack(
+            [
+                ("", lines([self.session.graph.prompt, f"next token: {said}"])),
+                ("", draw(probability_spec(self.session.before, most=4), width=460)),
+            ],
+            gap=2,
+        )

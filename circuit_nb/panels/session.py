@@ -1,0 +1,468 @@
+"""`Session`: the state that all panels share, and the only place where anything is computed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import traitlets
+
+from circuit_nb import analysis
+from circuit_nb.analysis import Path
+from circuit_nb.figures import targets_of
+from circuit_nb.figures.names import node_name, node_title
+from circuit_nb.figures.subgraph import Group
+from circuit_nb.figures.view import GraphView, Measures
+from circuit_nb.graph import AttributionGraph, Feature, Node, Supernode, TargetNode, TokenNode
+from circuit_nb.panels import grouping
+from circuit_nb.panels.cards import Cards, CardSource
+from circuit_nb.panels.state import Added, Setup, Switch
+
+if TYPE_CHECKING:
+    from circuit_nb.intervention import Intervention
+    from circuit_nb.model import ReplacementModel
+
+UNDO_DEPTH = 100
+"""How many changes can be undone."""
+TOP_TOKENS = 10
+"""Next tokens compared before and after."""
+LOWEST, HIGHEST = -5.0, 5.0
+"""Range of multipliers."""
+
+Rows: TypeAlias = "dict[str, Supernode | Added]"
+"""What can be switched, by name."""
+
+
+class Session(traitlets.HasTraits):
+    """One graph being explored: selection, pins, supernodes, labels, switches, outcome.
+
+    Panels observe its traits and call its methods; a program may do the same.
+
+    Args:
+        graph: The graph.
+        model: The model it was computed from; without one nothing can be switched.
+        cards: Where feature cards come from; by default `circuit_nb.cards`.
+    """
+
+    selected = traitlets.Any(None)
+    """The node looked at: a `Node` of the graph, or None."""
+    setup = traitlets.Any(Setup())
+    """Pins, supernodes, labels, switches: a `Setup`."""
+    kept = traitlets.Float(0.9, min=0.0, max=1.0)
+    """Share of the influence whose nodes are drawn."""
+    errors = traitlets.Bool(True)
+    """Whether error nodes are drawn."""
+    links = traitlets.Enum(["both", "inputs", "outputs"], "both")
+    """Which edges of the selected node are drawn."""
+    ends = traitlets.Any((None, None))
+    """The two nodes between which paths are listed."""
+    paths = traitlets.Any(())
+    """The highlighted paths: a tuple of `analysis.Path`."""
+    outcome = traitlets.Any(None)
+    """What the switches did: an `Outcome`, or None before the first run."""
+    new_tokens = traitlets.Int(0, min=0, max=200)
+    """How many tokens to continue the text by, before and after."""
+    busy = traitlets.Unicode("")
+    """What is being computed, in words; empty when nothing is."""
+
+    def __init__(
+        self,
+        graph: AttributionGraph,
+        model: ReplacementModel | None = None,
+        *,
+        cards: CardSource | None = None,
+    ) -> None:
+        super().__init__()
+        self.graph = graph
+        self.model = model
+        self.cards = Cards(graph, model, cards)
+        self.measures = Measures(graph)
+        self._waiting: dict[Callable[[], None], None] | None = None
+        self._undo: list[tuple[str, Setup]] = []
+        self.ends = (_first_token(graph), TargetNode(0) if graph.targets else None)
+
+    # Telling the panels
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let panels redraw once, at the end, however many traits change within."""
+        if self._waiting is not None:
+            yield
+            return
+        self._waiting = {}
+        try:
+            yield
+        finally:
+            waiting, self._waiting = self._waiting, None
+            for redraw in waiting:
+                redraw()
+
+    def tell(self, redraw: Callable[[], None]) -> None:
+        """Call a panel's redraw, now or at the end of `together`."""
+        if self._waiting is None:
+            redraw()
+        else:
+            self._waiting[redraw] = None
+
+    # Reading
+
+    @property
+    def view(self) -> GraphView:
+        """What the graph panel draws now."""
+        pins = {*self.setup.pinned, *self.setup.grouped}
+        view = GraphView(self.measures, self.kept, self.errors, frozenset(pins))
+        if self.selected is not None and not view.shown[self.graph.number(self.selected)]:
+            view = dataclasses.replace(view, always=view.always | {self.selected})
+        return view
+
+    @property
+    def labels(self) -> Mapping[tuple[int, int], str]:
+        """Labels by (layer, index): the reader's own over those of the cards."""
+        return {**self.cards.labels, **self.setup.labels}
+
+    def name(self, node: Node) -> str:
+        """A node's name as shown, not escaped."""
+        return node_name(self.graph, node, self.labels)
+
+    def title(self, node: Node) -> str:
+        """A name that tells a node from every other, not escaped."""
+        return node_title(self.graph, node, self.labels)
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The boxes of the subgraph: supernodes, then single pinned nodes."""
+        return (*self.setup.supernodes, *self.setup.pinned)
+
+    @property
+    def rows(self) -> Rows:
+        """What can be switched, by name: supernodes, pinned features, added features."""
+        rows: Rows = {s.name: s for s in self.setup.supernodes}
+        for node in self.setup.pinned:
+            if isinstance(node, Feature):
+                rows[self.title(node)] = Supernode(self.title(node), [node])
+        rows.update({a.supernode.name: a for a in self.setup.added})
+        return rows
+
+    def switch(self, name: str) -> Switch:
+        """The setting of one row."""
+        return self.setup.switches.get(name, Switch())
+
+    @property
+    def intervening(self) -> bool:
+        """Whether any switch changes anything."""
+        return bool(self.interventions())
+
+    @property
+    def before(self) -> dict[str, float]:
+        """Probability of the most likely next tokens on the unmodified prompt."""
+        if self.outcome is None:
+            return targets_of(self.graph)
+        return self._probabilities(self.outcome.before.probabilities)
+
+    @property
+    def after(self) -> dict[str, float] | None:
+        """Probabilities under the switches; None where no switch changes anything."""
+        if self.outcome is None or not self.outcome.interventions:
+            return None
+        return self._probabilities(self.outcome.after.probabilities)
+
+    def _probabilities(self, shares: npt.NDArray[np.float32]) -> dict[str, float]:
+        """Of the union of the most likely tokens before and after, by the token's text."""
+        assert self.outcome is not None and self.model is not None
+        both = (self.outcome.before.probabilities, self.outcome.after.probabilities)
+        ids = np.unique(np.concatenate([np.argsort(-p)[:TOP_TOKENS] for p in both]))
+        found: dict[str, float] = {}
+        for token_id in ids[np.argsort(-shares[ids])].tolist():
+            text = self.model.token(token_id)
+            found[f"{text} #{token_id}" if text in found else text] = float(shares[token_id])
+        return found
+
+    def continuations(self) -> list[tuple[str, str]]:
+        """The generated text before and, under switches, after; as (when, text)."""
+        if self.outcome is None or not self.new_tokens:
+            return []
+        texts = [("before", self.outcome.before.text)]
+        if self.outcome.interventions:
+            texts.append(("after", self.outcome.after.text))
+        return texts
+
+    def fractions(self) -> dict[Group, float]:
+        """Activation after over activation before of every group of features, where known."""
+        if self.outcome is None or not self.outcome.interventions:
+            return {}
+        watched = self.outcome.before.activations
+        return {
+            g: self.outcome.fraction(g)
+            for g in self.groups
+            if isinstance(g, Supernode | Feature)
+            and all(f in watched for f in (g.features if isinstance(g, Supernode) else (g,)))
+        }
+
+    def badges(self) -> dict[Group, str]:
+        """The setting of every group that a switch changes, in a few characters."""
+        names = {g: g.name if isinstance(g, Supernode) else self.title(g) for g in self.groups}
+        return {g: badge for g, n in names.items() if (badge := self.switch(n).badge)}
+
+    def switched(self) -> list[Feature]:
+        """The features of this prompt that a switch holds at another value."""
+        return [
+            feature
+            for name, row in self.rows.items()
+            if isinstance(row, Supernode) and self.switch(name).badge
+            for feature in row.features
+        ]
+
+    # Looking
+
+    def select(self, node: Node | None) -> None:
+        """Look at a node.
+
+        Raises:
+            ValueError: If the graph does not hold it.
+        """
+        if node is not None:
+            self.graph.number(node)
+        self.selected = node
+
+    def find_paths(self, most: int = 6) -> list[Path]:
+        """The strongest paths between the two `ends`, none if they are not both chosen."""
+        source, target = self.ends
+        if source is None or target is None or source == target:
+            return []
+        return analysis.paths(self.graph, source, target, most)
+
+    def highlight(self, path: Path, on: bool) -> None:
+        """Keep a path highlighted, or no longer."""
+        rest = tuple(p for p in self.paths if p.nodes != path.nodes)
+        self.paths = (*rest, path) if on else rest
+
+    # Setting up
+
+    def change(self, setup: Setup, what: str = "") -> None:
+        """Replace the setup, so that `undo` can go back.
+
+        Args:
+            setup: The new one.
+            what: What changes; changes of the same thing in a row are undone as one.
+        """
+        before, self.setup = self.setup, setup
+        if before != setup and not (self._undo and what and self._undo[-1][0] == what):
+            self._undo = [*self._undo, (what, before)][-UNDO_DEPTH:]
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a change to undo."""
+        return bool(self._undo)
+
+    def undo(self) -> None:
+        """Go back to before the last change of pins, supernodes, labels or switches."""
+        if self._undo:
+            with self.together():
+                _, self.setup = self._undo.pop()
+                self.run()
+
+    def forget_changes(self) -> None:
+        """Make what is set up now the beginning, which `undo` does not go behind."""
+        self._undo = []
+
+    def pin(self, *nodes: Node) -> None:
+        """Add nodes to the subgraph."""
+        self.change(self.setup.pin(n for n in nodes if n in self.graph))
+
+    def unpin(self, group: Group) -> None:
+        """Take a node or a supernode out of the subgraph."""
+        with self.together():
+            self.change(self.setup.without(group))
+            self._rerun()
+
+    def relabel(self, feature: Feature, text: str) -> None:
+        """Give a feature a label of one's own; an empty one takes it back."""
+        self.change(self.setup.relabel(feature, text))
+
+    def group(self, name: str, members: Sequence[Group]) -> Supernode:
+        """Make one supernode of features and supernodes.
+
+        Raises:
+            ValueError: If there is no feature among them.
+        """
+        with self.together():
+            self.change(self.setup.group(name, members))
+            self._rerun()
+        return self.setup.supernodes[-1]
+
+    def ungroup(self, supernode: Supernode) -> None:
+        """Dissolve a supernode into its features, pinned one by one."""
+        with self.together():
+            self.change(self.setup.ungroup(supernode))
+            self._rerun()
+
+    def rename(self, supernode: Supernode, name: str) -> None:
+        """Give a supernode another name."""
+        self.change(self.setup.rename(supernode, name))
+
+    def propose(self) -> list[Supernode]:
+        """Supernodes for the drawn features, by the rule of `grouping.propose`."""
+        shown = [self.graph.nodes[i] for i in self.view.numbers]
+        features = [n for n in shown if isinstance(n, Feature)]
+        self.cards.fetch((f.layer, f.index) for f in features)
+        return grouping.propose(self.graph, features, self.cards, self.labels)
+
+    def accept(self, proposals: Sequence[Supernode]) -> None:
+        """Take proposed supernodes into the subgraph, with the tokens and outputs they join."""
+        setup = self.setup.accept(proposals)
+        with self.together():
+            self.change(setup.pin(grouping.joined_ends(self.graph, setup.supernodes)))
+            self._rerun()
+
+    # Switching
+
+    def set_switch(
+        self, name: str, *, on: bool | None = None, multiplier: float | None = None
+    ) -> None:
+        """Turn a row on or off, or set its multiplier, and run the model.
+
+        Raises:
+            ValueError: If there is no such row, or the multiplier is out of range.
+        """
+        if name not in self.rows:
+            known = ", ".join(self.rows) or "none yet; pin a feature"
+            raise ValueError(f"There is no switch {name!r}; there are: {known}.")
+        if multiplier is not None and not LOWEST <= multiplier <= HIGHEST:
+            raise ValueError(f"The multiplier is {multiplier:g}; give {LOWEST:g} to {HIGHEST:g}.")
+        old = self.switch(name)
+        new = Switch(
+            old.on if on is None else on, old.multiplier if multiplier is None else multiplier
+        )
+        if new == old:
+            return
+        what = "" if on is not None else f"multiplier {name}"
+        switches = {**self.setup.switches, name: new}
+        self._try(dataclasses.replace(self.setup, switches=switches), what)
+
+    def reset(self) -> None:
+        """Every switch back to where nothing is changed; added features leave."""
+        self._try(dataclasses.replace(self.setup, switches={}, added=()))
+
+    def read_prompt(self, prompt: str) -> Session:
+        """Compute the graph of another prompt, to take features from.
+
+        Raises:
+            ValueError: If there is no model, or the prompt is not one.
+        """
+        from circuit_nb.attribution import attribute
+
+        self.busy = "Reading the other prompt"
+        try:
+            graph = attribute(self._need_model(), prompt, progress=False)
+        finally:
+            self.busy = ""
+        return Session(graph, self.model, cards=self.cards.source)
+
+    def add(self, supernode: Supernode, origin: AttributionGraph, shift: int = 0) -> Added:
+        """Put features of another prompt's graph into this prompt, as active as they are there.
+
+        Args:
+            supernode: The features, at the positions they have in `origin`.
+            origin: The other prompt's graph.
+            shift: How many positions later (or, negative, earlier) they are put here.
+
+        Raises:
+            ValueError: If `origin` does not hold a feature, or a position does not exist here.
+        """
+        values = tuple(float(origin.activations[origin.number(f)]) for f in supernode.features)
+        moved = [Feature(f.layer, f.position + shift, f.index) for f in supernode.features]
+        if any(not 0 < f.position < len(self.graph.tokens) for f in moved):
+            raise ValueError(
+                f"{supernode.name!r} would lie outside this prompt of {len(self.graph.tokens)} "
+                "tokens; choose another token to put it at."
+            )
+        name = self.setup.free_name(supernode.name)
+        made = Added(Supernode(name, moved), values, origin.prompt)
+        self._try(dataclasses.replace(self.setup, added=(*self.setup.added, made)))
+        return made
+
+    def drop(self, name: str) -> None:
+        """Take an added row away again."""
+        rest = tuple(a for a in self.setup.added if a.supernode.name != name)
+        switches = {k: v for k, v in self.setup.switches.items() if k != name}
+        self._try(dataclasses.replace(self.setup, added=rest, switches=switches))
+
+    def interventions(self) -> list[Intervention]:
+        """What the switches do to the model."""
+        changed = [
+            (row, switch)
+            for name, row in self.rows.items()
+            for switch in [self.switch(name)]
+            if (switch.on if isinstance(row, Added) else switch.badge)
+        ]
+        if not changed:
+            return []
+        from circuit_nb.intervention import Intervention
+
+        made: list[Intervention] = []
+        for row, switch in changed:
+            if isinstance(row, Added):
+                values = [switch.multiplier * v for v in row.values]
+                made.append(Intervention.set(row.supernode, values))
+            elif switch.on:
+                made.append(Intervention.scale(row, switch.multiplier))
+            else:
+                made.append(Intervention.ablate(row))
+        return made
+
+    def run(self) -> None:
+        """Run the model under the switches and set `outcome`; without a model do nothing."""
+        if self.model is None:
+            return
+        from circuit_nb.intervention import intervene
+
+        self.busy = "Running the model"
+        try:
+            self.outcome = intervene(
+                self.model,
+                self.graph.token_ids.tolist(),
+                self.interventions(),
+                watch=[g for g in self.groups if isinstance(g, Supernode | Feature)],
+                top_k=TOP_TOKENS,
+                max_new_tokens=self.new_tokens,
+            )
+        finally:
+            self.busy = ""
+
+    def _rerun(self) -> None:
+        """Run again where the groups watched have changed under an intervention."""
+        if self.outcome is not None and self.intervening:
+            self.run()
+
+    def _try(self, setup: Setup, what: str = "") -> None:
+        """Change the setup and run; where that fails, stay as before and pass the error on."""
+        self._need_model()
+        before, changes = self.setup, list(self._undo)
+        with self.together():
+            try:
+                self.change(setup, what)
+                self.run()
+            except BaseException:
+                self.setup, self._undo = before, changes
+                raise
+
+    def _need_model(self) -> ReplacementModel:
+        if self.model is None:
+            raise ValueError(
+                "This graph was opened without its model, so nothing can be run; "
+                "use explore(model, graph) to switch features."
+            )
+        return self.model
+
+
+def _first_token(graph: AttributionGraph) -> TokenNode | None:
+    """The prompt token with the most influence on the outputs, the special one left out."""
+    tokens = [n for n in graph.nodes[graph.blocks.tokens] if isinstance(n, TokenNode)]
+    if not tokens:
+        return None
+    strength = analysis.influence(graph)[graph.blocks.tokens]
+    return max(tokens[1:] or tokens, key=lambda n: float(strength[n.position]))

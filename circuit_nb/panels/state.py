@@ -1,0 +1,185 @@
+"""What the reader has set up, as immutable values that can be saved, and undone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from circuit_nb.graph import Feature, Node, Supernode
+from circuit_nb.panels.keys import node_fields, node_from_key, node_key
+
+FORMAT = 1
+"""Version of the saved form."""
+
+
+@dataclass(frozen=True)
+class Switch:
+    """The setting of one row of the switches."""
+
+    on: bool = True
+    multiplier: float = 1.0
+
+    @property
+    def badge(self) -> str:
+        """The setting in a few characters; empty where nothing is changed."""
+        if not self.on:
+            return "off"
+        return "" if self.multiplier == 1 else f"×{self.multiplier:.3g}".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class Added:
+    """Features taken from another prompt, with the activations they have there."""
+
+    supernode: Supernode
+    """The features, at the positions where they are put in this prompt."""
+    values: tuple[float, ...]
+    """Activation on the other prompt, one a feature."""
+    prompt: str
+    """The other prompt."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Pins, supernodes, labels and switches: all that undo goes back to and a file keeps."""
+
+    pinned: tuple[Node, ...] = ()
+    supernodes: tuple[Supernode, ...] = ()
+    labels: Mapping[tuple[int, int], str] = field(default_factory=dict[tuple[int, int], str])
+    added: tuple[Added, ...] = ()
+    switches: Mapping[str, Switch] = field(default_factory=dict[str, Switch])
+
+    @property
+    def grouped(self) -> set[Feature]:
+        """Every feature that is in a supernode."""
+        return {f for s in self.supernodes for f in s.features}
+
+    def pin(self, nodes: Iterable[Node]) -> Setup:
+        """Add single nodes, those already there left out."""
+        taken = {*self.pinned, *self.grouped}
+        fresh = [n for n in dict.fromkeys(nodes) if n not in taken]
+        return replace(self, pinned=(*self.pinned, *fresh))
+
+    def without(self, group: Supernode | Node) -> Setup:
+        """Take out a node or a supernode."""
+        return replace(
+            self,
+            pinned=tuple(n for n in self.pinned if n != group),
+            supernodes=tuple(s for s in self.supernodes if s != group),
+        )
+
+    def relabel(self, feature: Feature, text: str) -> Setup:
+        """Label a feature; an empty text takes the label back."""
+        key = (feature.layer, feature.index)
+        labels = {k: v for k, v in self.labels.items() if k != key}
+        return replace(self, labels={**labels, key: text.strip()} if text.strip() else labels)
+
+    def group(self, name: str, members: Sequence[Supernode | Node]) -> Setup:
+        """Make one supernode, the last, of features and supernodes.
+
+        Raises:
+            ValueError: If there is no feature among them.
+        """
+        features: set[Feature] = set()
+        for member in members:
+            if isinstance(member, Supernode):
+                features.update(member.features)
+            elif isinstance(member, Feature):
+                features.add(member)
+        if not features:
+            raise ValueError("Choose at least one feature to group; tokens and outputs stay alone.")
+        kept = replace(self, supernodes=tuple(s for s in self.supernodes if s not in members))
+        made = Supernode(kept.free_name(name.strip() or "group"), sorted(features))
+        return replace(
+            kept,
+            supernodes=(*kept.supernodes, made),
+            pinned=tuple(n for n in self.pinned if n not in features),
+        )
+
+    def ungroup(self, supernode: Supernode) -> Setup:
+        """Dissolve a supernode into its features."""
+        return self.without(supernode).pin(supernode.features)
+
+    def rename(self, supernode: Supernode, name: str) -> Setup:
+        """Give a supernode another name; its switch goes along."""
+        free = self.without(supernode).free_name(name.strip() or supernode.name)
+        made = Supernode(free, supernode.features)
+        return replace(
+            self,
+            supernodes=tuple(made if s == supernode else s for s in self.supernodes),
+            switches={free if k == supernode.name else k: v for k, v in self.switches.items()},
+        )
+
+    def accept(self, proposals: Iterable[Supernode]) -> Setup:
+        """Add proposed supernodes; features that are in one already stay there."""
+        result = self
+        for proposal in proposals:
+            features = [f for f in proposal.features if f not in result.grouped]
+            if features:
+                result = result.group(proposal.name, features)
+        return result
+
+    def free_name(self, name: str) -> str:
+        """The name, with a number where it is taken."""
+        taken = {s.name for s in self.supernodes} | {a.supernode.name for a in self.added}
+        free, count = name, 2
+        while free in taken:
+            free, count = f"{name} {count}", count + 1
+        return free
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "format": FORMAT,
+            "pinned": [node_key(n) for n in self.pinned],
+            "supernodes": [_supernode_to_json(s) for s in self.supernodes],
+            "labels": [[layer, index, text] for (layer, index), text in self.labels.items()],
+            "added": [
+                {**_supernode_to_json(a.supernode), "values": list(a.values), "prompt": a.prompt}
+                for a in self.added
+            ],
+            "switches": {n: [s.on, s.multiplier] for n, s in self.switches.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Setup:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: If it was written by a newer version, or is not such data.
+        """
+        version = data.get("format")
+        if not isinstance(version, int) or version > FORMAT:
+            raise ValueError(
+                f"The saved session has format {version}; this version of circuit-nb reads up to "
+                f"{FORMAT}. Upgrade circuit-nb to open it."
+            )
+        try:
+            return cls(
+                pinned=tuple(node_from_key(n) for n in data["pinned"]),
+                supernodes=tuple(_supernode_from_json(s) for s in data["supernodes"]),
+                labels={(int(lay), int(i)): str(text) for lay, i, text in data["labels"]},
+                added=tuple(
+                    Added(
+                        _supernode_from_json(a),
+                        tuple(float(v) for v in a["values"]),
+                        str(a["prompt"]),
+                    )
+                    for a in data["added"]
+                ),
+                switches={
+                    str(name): Switch(bool(on), float(multiplier))
+                    for name, (on, multiplier) in data["switches"].items()
+                },
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"The saved session is damaged: {error!r}.") from error
+
+
+def _supernode_to_json(supernode: Supernode) -> dict[str, Any]:
+    return {"name": supernode.name, "features": [node_fields(f) for f in supernode.features]}
+
+
+def _supernode_from_json(data: Mapping[str, Any]) -> Supernode:
+    return Supernode(str(data["name"]), [Feature(*map(int, f)) for f in data["features"]])

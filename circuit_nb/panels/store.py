@@ -1,0 +1,63 @@
+"""Keeping a session: graph, pins, supernodes, labels and switches in one file."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from circuit_nb.graph import AttributionGraph
+from circuit_nb.panels.cards import CardSource
+from circuit_nb.panels.session import Session
+from circuit_nb.panels.state import Setup
+
+if TYPE_CHECKING:
+    from circuit_nb.model import ReplacementModel
+
+_TRAITS = ("kept", "errors", "links", "new_tokens")
+
+
+def save(session: Session, path: str | Path) -> Path:
+    """Write a session to one file, which `load` reads.
+
+    The file is an ordinary graph file; `AttributionGraph.load` reads it too.
+
+    Args:
+        session: What to keep.
+        path: Where to write; `.safetensors` is added if it has no suffix.
+
+    Returns:
+        The path written.
+    """
+    state = {"setup": session.setup.to_json(), **{n: getattr(session, n) for n in _TRAITS}}
+    provenance = {**session.graph.provenance, "session": state}
+    return dataclasses.replace(session.graph, provenance=provenance).save(_file(path))
+
+
+def load(
+    path: str | Path,
+    model: ReplacementModel | None = None,
+    *,
+    cards: CardSource | None = None,
+) -> Session:
+    """Read what `save` wrote, or any graph file, and run the switches if there is a model.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a graph file, or its session is damaged.
+    """
+    graph = AttributionGraph.load(_file(path))
+    provenance = dict(graph.provenance)
+    state = provenance.pop("session", None)
+    session = Session(dataclasses.replace(graph, provenance=provenance), model, cards=cards)
+    if state is not None:
+        session.setup = Setup.from_json(state["setup"])
+        for name in _TRAITS:
+            setattr(session, name, state[name])
+    session.run()
+    return session
+
+
+def _file(path: str | Path) -> Path:
+    path = Path(path)
+    return path if path.suffix else path.with_suffix(".safetensors")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from circuit_nb.architecture import Block, Norm, blocks_of, family_of, norm_of
@@ -330,6 +331,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: torch.dtype = torch.float32,
     tokenizer: Any = None,
+    keep_encoders: bool = True,
 ) -> ReplacementModel:
     """Open a language model together with its transcoders.
 
@@ -341,6 +343,8 @@ def load(
         device: Where to put it; by default CUDA, then Apple's MPS, then the CPU.
         dtype: Type of the weights. Attribution itself is always computed in float32.
         tokenizer: Needed beside a Hugging Face model in memory.
+        keep_encoders: Whether transcoder encoders stay in memory once used. `False` reads them
+            from their files at every use: slower, for sets larger than memory.
 
     Raises:
         FileNotFoundError: If a folder or a file of it is missing.
@@ -353,21 +357,24 @@ def load(
 
         model, transcoders = atlas.model_folder(), transcoders or atlas.transcoder_folder()
     if not isinstance(transcoders, Transcoders):
-        transcoders = _transcoders(name, transcoders, place, dtype)
+        folder, files = _transcoder_files(name, transcoders)
+        transcoders = open_transcoders(
+            folder, files=files, device=place, dtype=dtype, keep_encoders=keep_encoders
+        )
     bridge = _bridge(model, place, dtype, tokenizer)
     return ReplacementModel(bridge, transcoders, name=name)
 
 
-def _transcoders(
-    model: str, spec: str | os.PathLike[str] | None, device: torch.device, dtype: torch.dtype
-) -> Transcoders:
-    """Open a set from a local folder or the Hub; the model's default set if none is named."""
+def _transcoder_files(
+    model: str, spec: str | os.PathLike[str] | None
+) -> tuple[Path, Sequence[Path] | None]:
+    """Folder and listed files of a local or a Hub set; the model's default set if none is named."""
     if spec is not None and Path(spec).expanduser().is_dir():
-        return open_transcoders(Path(spec).expanduser(), device=device, dtype=dtype)
+        return Path(spec).expanduser(), None
     from circuit_nb import hub
 
     found = hub.transcoder_set(hub.default_transcoders(model) if spec is None else os.fspath(spec))
-    return open_transcoders(found.folder, files=found.files, device=device, dtype=dtype)
+    return found.folder, found.files
 
 
 def _default_device() -> torch.device:
@@ -387,7 +394,13 @@ def _bridge(model: Any, device: torch.device, dtype: torch.dtype, tokenizer: Any
             from circuit_nb import hub
 
             folder = hub.model_source(os.fspath(model)).folder
-        return TransformerBridge.boot_transformers(str(folder), device=device, dtype=dtype)
+        try:
+            return TransformerBridge.boot_transformers(str(folder), device=device, dtype=dtype)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"{folder} cannot be read as a Hugging Face model ({error}); the folder needs "
+                "config.json, the tokenizer's files and undamaged weights."
+            ) from error
     return _wrap(model, tokenizer, device, dtype)
 
 

@@ -76,8 +76,8 @@ class Sources:
         rows = torch.empty(len(chosen), self.errors.shape[2], device=chosen.device)
         for layer in chosen[:, 0].unique().tolist():
             here = chosen[:, 0] == layer
-            W_enc = self.model.transcoders.layers[layer].W_enc
-            rows[here] = W_enc[chosen[here, 2]].float()
+            transcoder = self.model.transcoders.layers[layer]
+            rows[here] = transcoder.encoder_rows(chosen[here, 2]).float()
         return rows
 
     def contract(self, arrival: Arrival, edges: Tensor) -> None:

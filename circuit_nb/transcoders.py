@@ -17,7 +17,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from circuit_nb.weight_files import NpzFile, OnDisk, Rows, SafetensorsFile, open_file
+from circuit_nb.weight_files import Encoder, NpzFile, OnDisk, Rows, SafetensorsFile, open_file
 
 INPUT_HOOKS = ("hook_resid_mid", "ln2.hook_normalized", "mlp.hook_in")
 """Places features can read from: the residual stream before the MLP, that over its norm's
@@ -35,8 +35,8 @@ class LayerTranscoder:
     The activation function is TopK if `k` is given, JumpReLU if `threshold` is, else ReLU.
     """
 
-    W_enc: Tensor
-    """(features, d_model)."""
+    W_enc: Tensor | Encoder
+    """(features, d_model), in memory or in a file."""
     decoder: Rows
     """(features, layers written, d_model); the first written layer is the feature's own."""
     b_enc: Tensor
@@ -49,9 +49,29 @@ class LayerTranscoder:
     """(d_model, d_model): the linear path `x @ W_skip.T` beside the features."""
     k: int | None = None
 
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> LayerTranscoder:
+        """The same with its tensors on a device in a type; decoder rows keep their file's type."""
+        moved = {
+            name: tensor.to(device, dtype).contiguous()
+            for name in ("W_enc", "b_enc", "b_dec", "threshold", "W_skip")
+            if isinstance(tensor := getattr(self, name), Tensor)
+        }
+        if isinstance(self.W_enc, Encoder):
+            self.W_enc.device, self.W_enc.dtype = device, dtype
+        if isinstance(self.decoder, OnDisk):
+            return replace(self, **moved, decoder=replace(self.decoder, device=device))
+        return replace(self, **moved)
+
     def pre_activations(self, x: Tensor) -> Tensor:
         """Encoder output before the activation function: (…, d_model) to (…, features)."""
-        return torch.nn.functional.linear(x.to(self.W_enc.dtype), self.W_enc, self.b_enc)
+        weight = self.W_enc if isinstance(self.W_enc, Tensor) else self.W_enc.whole()
+        return torch.nn.functional.linear(x.to(weight.dtype), weight, self.b_enc)
+
+    def encoder_rows(self, features: Tensor) -> Tensor:
+        """Encoder rows of the given features, (n, d_model)."""
+        if isinstance(self.W_enc, Tensor):
+            return self.W_enc[features]
+        return self.W_enc.rows(features)
 
     def activate(self, pre: Tensor) -> Tensor:
         """The activation function, (…, features) to the same shape."""
@@ -76,7 +96,8 @@ class LayerTranscoder:
             every = self.pre_activations(x)
             which = indices.expand(every.shape[:-1])[..., None]
             return every.gather(-1, which)[..., 0], self.activate(every).gather(-1, which)[..., 0]
-        pre = (x.to(self.W_enc.dtype) * self.W_enc[indices]).sum(-1) + self.b_enc[indices]
+        rows = self.encoder_rows(indices)
+        pre = (x.to(rows.dtype) * rows).sum(-1) + self.b_enc[indices]
         if self.threshold is not None:
             return pre, pre * (pre > self.threshold[indices])
         return pre, pre.relu()
@@ -126,7 +147,7 @@ class Transcoders:
     def _check_shapes(self, i: int, layer: LayerTranscoder) -> None:
         features, d_model = len(layer.b_enc), len(layer.b_dec)
         wanted: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-            "encoder": (layer.W_enc.shape, (features, self.d_model)),
+            "encoder": (tuple(layer.W_enc.shape), (features, self.d_model)),
             "decoder": (layer.decoder.shape, (features, len(self.writes(i)), self.d_model)),
             "b_dec": ((d_model,), (self.d_model,)),
         }
@@ -202,27 +223,33 @@ class Format:
         return file.path.suffix == self.suffix and wanted <= file.names
 
     def read(
-        self, file: SafetensorsFile | NpzFile, layer: int, n_written: int
-    ) -> tuple[dict[str, Tensor], OnDisk]:
-        """The tensors of a `LayerTranscoder` by field, and its decoder, which stays on disk."""
+        self, file: SafetensorsFile | NpzFile, layer: int, *, n_written: int, keep_encoder: bool
+    ) -> LayerTranscoder:
+        """A layer's transcoder; its matrices stay in the file until they are needed."""
         names = {
-            "W_enc": self.encoder,
             "b_enc": self.b_enc,
             "b_dec": self.b_dec,
             "threshold": self.threshold,
             "W_skip": self.skip,
         }
         stored = {field: name.format(i=layer) for field, name in names.items()}
-        tensors = {f: file.read(name) for f, name in stored.items() if name in file.names}
-        if self.transposed:
-            tensors.update({f: tensors[f].T for f in ("W_enc", "W_skip") if f in tensors})
+        tensors: dict[str, Any] = {
+            f: file.read(name) for f, name in stored.items() if name in file.names
+        }
+        if self.transposed and "W_skip" in tensors:
+            tensors["W_skip"] = tensors["W_skip"].T
         beside = file
         if self.decoder_file:
             beside = open_file(file.path.with_name(self.decoder_file.format(i=layer)))
         decoder = self.decoder.format(i=layer)
         if decoder not in beside.names:
             raise ValueError(f"{beside.path} lacks the decoder, {decoder}.")
-        return tensors, OnDisk(beside, decoder, n_written)
+        encoder = self.encoder.format(i=layer)
+        return LayerTranscoder(
+            Encoder(file, encoder, transposed=self.transposed, keep=keep_encoder),
+            OnDisk(beside, decoder, n_written),
+            **tensors,
+        )
 
 
 _PLAIN: dict[str, Any] = {
@@ -278,14 +305,17 @@ def open_transcoders(
     files: Sequence[Path] | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    keep_encoders: bool = True,
 ) -> Transcoders:
     """Open a folder that holds `config.yaml` and transcoder files.
 
     Args:
         folder: The folder.
         files: One file a layer, where they do not lie beside the config.
-        device: Where encoders are kept and decoder rows are put.
+        device: Where encoders and decoder rows are put when read.
         dtype: Type of encoders and biases in memory.
+        keep_encoders: Whether encoders stay in memory once used; otherwise they are read from
+            their files at every use.
 
     Raises:
         FileNotFoundError: If the folder, its config or the file of a layer is missing.
@@ -298,12 +328,17 @@ def open_transcoders(
     k = config.get("k")
     if config.get("activation") == "topk" and not isinstance(k, int):
         raise ValueError(f"{folder / 'config.yaml'} says activation: topk; add k, e.g. k: 64.")
-    layers = tuple(
-        _open_layer(path, i, len(files) - i if cross_layer else 1, device, dtype, k)
-        for i, path in enumerate(files)
+    layers = (
+        _format(file, i).read(
+            file,
+            i,
+            n_written=len(files) - i if cross_layer else 1,
+            keep_encoder=keep_encoders,
+        )
+        for i, file in enumerate(map(open_file, files))
     )
     return Transcoders(
-        layers,
+        tuple(replace(layer.to(device, dtype), k=k) for layer in layers),
         input_hook=str(config["feature_input_hook"]),
         output_hook=str(config["feature_output_hook"]),
         cross_layer=cross_layer,
@@ -377,22 +412,11 @@ def _layer_numbers(paths: Iterable[Path], head: str, tail: str) -> set[int]:
     return {int(m.group(1)) for m in matches if m}
 
 
-def _open_layer(
-    path: Path,
-    layer: int,
-    n_written: int,
-    device: torch.device | str,
-    dtype: torch.dtype,
-    k: int | None,
-) -> LayerTranscoder:
-    file = open_file(path)
-    form = next((f for f in FORMATS if f.fits(file, layer)), None)
-    if form is None:
-        raise ValueError(
-            f"{path} holds the tensors {', '.join(sorted(file.names)[:8])}, which fit none of "
-            f"the known transcoder formats for layer {layer}: "
-            f"{'; '.join(f.name for f in FORMATS)}."
-        )
-    tensors, decoder = form.read(file, layer, n_written)
-    placed = {n: t.to(device=device, dtype=dtype).contiguous() for n, t in tensors.items()}
-    return LayerTranscoder(**placed, decoder=replace(decoder, device=device), k=k)
+def _format(file: SafetensorsFile | NpzFile, layer: int) -> Format:
+    for form in FORMATS:
+        if form.fits(file, layer):
+            return form
+    raise ValueError(
+        f"{file.path} holds the tensors {', '.join(sorted(file.names)[:8])}, which fit none of "
+        f"the known transcoder formats for layer {layer}: {'; '.join(f.name for f in FORMATS)}."
+    )

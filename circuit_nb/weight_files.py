@@ -75,6 +75,49 @@ class OnDisk:
         return rows.to(self.device)[place.to(self.device)]
 
 
+class Encoder:
+    """An encoder in a file, (features, d_model), read at first use.
+
+    Args:
+        file: The file.
+        name: The tensor's name in it.
+        transposed: Whether it is stored as (d_model, features).
+        keep: Whether it stays in memory once read; otherwise it is read at every use.
+    """
+
+    def __init__(
+        self, file: SafetensorsFile | NpzFile, name: str, *, transposed: bool, keep: bool
+    ) -> None:
+        self.file, self.name, self.transposed, self.keep = file, name, transposed, keep
+        self.device: torch.device | str = "cpu"
+        self.dtype = torch.float32
+        self._read: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(features, d_model), known without reading it."""
+        shape = self.file.shape(self.name)
+        return shape[::-1] if self.transposed else shape
+
+    def whole(self) -> Tensor:
+        """The matrix."""
+        if self._read is not None:
+            return self._read
+        stored = self.file.read(self.name)
+        matrix = (stored.T if self.transposed else stored).to(self.device, self.dtype)
+        if self.keep:
+            self._read = matrix.contiguous()
+        return matrix
+
+    def rows(self, features: Tensor) -> Tensor:
+        """The rows of the given features, (n, d_model)."""
+        if self._read is not None or self.transposed or self.keep:
+            return self.whole()[features.to(self.device)]
+        ordered, place = torch.unique(features.cpu(), return_inverse=True)
+        rows = self.file.rows(self.name, ordered)
+        return rows.to(self.device, self.dtype)[place.to(self.device)]
+
+
 class SafetensorsFile:
     """A safetensors file, mapped into memory rather than read.
 

@@ -14,6 +14,11 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings as hypothesis_settings
+
+# Machines differ too much in speed for a deadline to mean anything.
+hypothesis_settings.register_profile("circuit-nb", deadline=None)
+hypothesis_settings.load_profile("circuit-nb")
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = ("gemma2-clt", "gemma2-plt", "llama-plt-skip", "qwen3-plt")

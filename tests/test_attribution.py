@@ -70,9 +70,7 @@ def test_limited_features_agree_where_both_have_them(case: Case, case_model: Any
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_edges_equal_autograd_and_are_complete(
-    family: str, variant: str, tokenizer: Any
-) -> None:
+def test_edges_equal_autograd_and_are_complete(family: str, variant: str, tokenizer: Any) -> None:
     model = tiny(family, tokenizer, **VARIANTS[variant])
     record = model.record(PROMPT)
     graph = _attribute(model, max_logits=3)
@@ -182,7 +180,10 @@ def test_interrupt_says_how_far_and_leaves_no_hook(
             raise KeyboardInterrupt
         real(self, *args)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match=r"\d+ of 60 feature rows"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(KeyboardInterrupt, match=r"\d+ of 60 feature rows"),
+    ):
         patch.setattr(attribution._Rows, "_compute", interrupted)
         _attribute(clt_model, max_features=60, batch_size=20)
     assert compare(clt_graph, _attribute(clt_model)).largest_edge_difference == 0

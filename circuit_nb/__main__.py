@@ -1,0 +1,116 @@
+"""The command line: `circuit-nb demo` and `circuit-nb attribute`.
+
+Everything heavy is imported by the command that needs it, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from circuit_nb import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except (ValueError, OSError) as error:
+        print(f"circuit-nb: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        print(f"\ncircuit-nb: {error or 'interrupted'}", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="circuit-nb",
+        description="Attribution graphs of language models: why it said that, and what if not.",
+    )
+    parser.add_argument("--version", action="version", version=f"circuit-nb {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="Dallas → Texas → Austin on the embedded model")
+    demo.add_argument(
+        "--output", type=Path, default=Path(), metavar="FOLDER", help="where to write (here)"
+    )
+    demo.set_defaults(command=_demo)
+
+    attribute = commands.add_parser("attribute", help="the attribution graph of a prompt")
+    attribute.add_argument("--prompt", required=True, help="the text to explain")
+    attribute.add_argument("--model", default="atlas", help="folder or Hub id (atlas)")
+    attribute.add_argument("--transcoders", help="folder or Hub id (the model's default set)")
+    attribute.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="a graph (.safetensors), a picture (.html) or graph JSON (.json)",
+    )
+    attribute.add_argument(
+        "--target", action="append", metavar="TOKEN", help="explain this token; may be repeated"
+    )
+    attribute.add_argument(
+        "--max-features", type=int, default=5000, help="features kept, 0 for all (5000)"
+    )
+    attribute.add_argument("--node-mass", type=float, default=0.8, help="kept in pictures (0.8)")
+    attribute.add_argument("--device", help="cuda, mps or cpu (the best there is)")
+    attribute.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    attribute.set_defaults(command=_attribute)
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from circuit_nb.demo import run
+
+    run(options.output)
+    return 0
+
+
+def _attribute(options: argparse.Namespace) -> int:
+    output: Path = options.output
+    writers = {".safetensors", ".html", ".json"}
+    if output.suffix not in writers:
+        raise ValueError(f"{output} ends in none of {', '.join(sorted(writers))}; give one.")
+    import torch
+
+    from circuit_nb import attribute, load, scores
+
+    model = load(
+        options.model,
+        options.transcoders,
+        device=options.device,
+        dtype=getattr(torch, options.dtype),
+    )
+    graph = attribute(
+        model, options.prompt, options.target, max_features=options.max_features or None
+    )
+    if output.suffix == ".safetensors":
+        graph.save(output)
+    elif output.suffix == ".json":
+        from circuit_nb import neuronpedia
+
+        neuronpedia.write(graph, output)
+    else:
+        from circuit_nb import cards, figures
+
+        keys = {(int(layer), int(index)) for layer, _, index in graph.features}
+        labels = {key: card.label for key, card in cards.of(model, keys).items()}
+        figure = figures.graph_figure(graph, labels=labels, kept=options.node_mass)
+        figures.write_html(figure, output, title=graph.prompt)
+    result = scores(graph)
+    for target, probability in zip(graph.targets, graph.target_probabilities, strict=True):
+        print(f"{probability:7.1%}  {target!r}")
+    print(f"{len(graph.features)} of {graph.n_active} active features")
+    print(f"replacement {result.replacement:.3f}, completeness {result.completeness:.3f}")
+    print(f"wrote {output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

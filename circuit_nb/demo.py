@@ -1,0 +1,99 @@
+"""The demonstration: Dallas → Texas → Austin on the embedded model, and Texas switched off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from circuit_nb import analysis, atlas, figures
+from circuit_nb.attribution import attribute
+from circuit_nb.figures.names import node_title
+from circuit_nb.graph import AttributionGraph, Supernode, TargetNode, TokenNode
+from circuit_nb.intervention import Intervention, Outcome, intervene_many
+from circuit_nb.model import ReplacementModel, load
+
+OAKLAND = atlas.DALLAS.replace("Dallas", "Oakland")
+
+
+def run(folder: Path) -> None:
+    """Print the demonstration and write `dallas_austin.html` and `.safetensors` to a folder."""
+    model = load("atlas")
+    graph = attribute(model, atlas.DALLAS, max_features=None, progress=False)
+    outcomes = experiments(model, graph)
+    print(f"Prompt   {graph.prompt}")
+    print(f"Answers  {_top(next(iter(outcomes.values())).before.top)}\n")
+    for step in strongest_path(graph):
+        print(f"         {step}")
+    result = analysis.scores(graph)
+    print(
+        f"\n{graph.n_active} active features; replacement score {result.replacement:.2f}, "
+        f"completeness {result.completeness:.2f}\n"
+    )
+    texas, austin = named(graph, "Texas"), named(graph, "say Austin")
+    print(f"{'What is changed':<28}{'Texas':>7}{'say Austin':>12}   most likely next")
+    for name, outcome in outcomes.items():
+        fractions = f"{outcome.fraction(texas):>7.0%}{outcome.fraction(austin):>12.0%}"
+        print(f"{name:<28}{fractions}   {_top(outcome.after.top)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"\nwrote {graph.save(folder / 'dallas_austin.safetensors')}")
+    print(f"wrote {draw(graph, folder / 'dallas_austin.html')}  (open it in any browser)")
+
+
+def named(graph: AttributionGraph, name: str) -> Supernode:
+    """A concept of the embedded model as it is active in a graph.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    found = atlas.supernodes(graph.features.tolist())
+    if name not in found:
+        raise ValueError(f"{name!r} is not active on {graph.prompt!r}; active: {sorted(found)}.")
+    return Supernode(name, found[name])
+
+
+def experiments(model: ReplacementModel, graph: AttributionGraph) -> dict[str, Outcome]:
+    """What happens with Texas off, `capital` off, Texas swapped for California, and a control."""
+    oakland = attribute(model, OAKLAND, max_features=None, progress=False)
+    texas, capital = named(graph, "Texas"), named(graph, "capital")
+    california = named(oakland, "California")
+    at_dallas = [texas.features[0].position]
+    changes = {
+        "nothing": [],
+        "Texas off": [Intervention.ablate(texas)],
+        "capital off": [Intervention.ablate(capital)],
+        "Texas → California": [
+            Intervention.ablate(texas),
+            Intervention.from_graph(california, oakland, positions=at_dallas),
+        ],
+        "control: California off": [Intervention.ablate(california, positions=at_dallas)],
+    }
+    watch = [texas, named(graph, "say Austin")]
+    outcomes = intervene_many(model, graph.prompt, list(changes.values()), watch=watch, top_k=3)
+    return dict(zip(changes, outcomes, strict=True))
+
+
+def strongest_path(graph: AttributionGraph) -> list[str]:
+    """The strongest chain from the city to the answer, one line a step."""
+    city = TokenNode(graph.tokens.index(" Dallas"))
+    labels = atlas.labels()
+    path = analysis.paths(graph, city, TargetNode(0), top_k=1)[0]
+    lines: list[str] = []
+    for number, node in enumerate(path.nodes):
+        name = node_title(graph, node, labels)
+        edge = f"{graph.weight(path.nodes[number - 1], node):+.2f} → " if number else ""
+        lines.append(f"{edge:>9}{name}")
+    return lines
+
+
+def draw(graph: AttributionGraph, path: Path) -> Path:
+    """Write the pruned graph as a page that needs no network."""
+    small = analysis.prune(graph)
+    found = atlas.supernodes(small.features.tolist())
+    groups = [Supernode(name, rows) for name, rows in found.items()]
+    figure = figures.graph_figure(
+        small, labels=atlas.labels(), supernodes=groups, selected=TargetNode(0), kept=1.0
+    )
+    return figures.write_html(figure, path, title=graph.prompt)
+
+
+def _top(top: list[tuple[str, float]]) -> str:
+    return ", ".join(f"{token.strip()} {probability:.1%}" for token, probability in top)

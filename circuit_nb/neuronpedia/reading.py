@@ -42,7 +42,7 @@ def read_file(path: str | Path) -> GraphFile:
     if not path.is_file():
         raise FileNotFoundError(f"No graph file at {path}.")
     if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path} is over {MAX_BYTES // 10**6} MB; no larger graph is read.")
+        raise ValueError(f"{path} is over {MAX_BYTES // 2**20} MB; no larger graph is read.")
     return from_bytes(path.read_bytes(), str(path))
 
 

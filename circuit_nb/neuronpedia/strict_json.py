@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn, cast
 
-MAX_BYTES = 100 * 10**6
+MAX_BYTES = 100 * 2**20
 """Largest file read."""
 MAX_VALUES = 10 * 10**6
 """Most values in one file; a graph of 100 MB holds about 8 million."""
@@ -40,7 +40,7 @@ def parse(data: bytes, name: str) -> Any:
         ValueError: If it is too large, too deep, or no JSON; NaN is no JSON.
     """
     if len(data) > MAX_BYTES:
-        raise ValueError(f"{name} is over {MAX_BYTES // 10**6} MB; no larger graph is read.")
+        raise ValueError(f"{name} is over {MAX_BYTES // 2**20} MB; no larger graph is read.")
     # Every value but the first of an array or object follows a comma, bracket or brace.
     if data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_VALUES:
         raise ValueError(f"{name} holds over {MAX_VALUES:,} values; no such graph is read.")

@@ -135,7 +135,7 @@ def _once(
         for chunk in reply.iter_bytes(_CHUNK):
             body += chunk
             if len(body) > MAX_BYTES:
-                raise NeuronpediaError(f"A reply is over {MAX_BYTES // 10**6} MB; it is not read.")
+                raise NeuronpediaError(f"A reply is over {MAX_BYTES // 2**20} MB; it is not read.")
         return reply.status_code, _asked_wait(reply.headers.get("retry-after")), bytes(body)
 
 

@@ -15,18 +15,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
 from circuit_nb import __version__
+from circuit_nb.http_client import httpx
 from circuit_nb.neuronpedia.strict_json import MAX_BYTES
 
 _RETRIED = (408, 429, 500, 502, 503, 504)
 _CHUNK = 2**16
 
 
-class NeuronpediaError(RuntimeError):
+class NeuronpediaError(OSError):
     """Neuronpedia could not be asked or did not give what was asked for.
 
     `status` is the HTTP status, or None where there was no reply.
@@ -81,7 +81,7 @@ def request(
     for attempt in range(patience.attempts):
         try:
             status, wait, body = _once(method, url, content, headers, patience.timeout)
-        except (_http().RequestError, _http().InvalidURL) as error:
+        except (httpx().RequestError, httpx().InvalidURL) as error:
             reason, status, wait = f"cannot be reached ({type(error).__name__})", None, None
         else:
             if 200 <= status < 300:
@@ -101,7 +101,7 @@ def request(
 @contextmanager
 def unlogged() -> Generator[None, None, None]:
     """Keep the HTTP client from logging addresses: a signed one is a key in itself."""
-    logger = logging.getLogger(_http().__name__)
+    logger = logging.getLogger(httpx().__name__)
 
     def drop(_: logging.LogRecord) -> bool:
         return False
@@ -154,22 +154,9 @@ def _asked_wait(retry_after: str | None) -> float | None:
 
 
 @lru_cache(maxsize=1)
-def _http() -> ModuleType:
-    """httpx under the name it has: huggingface_hub 1 brings `httpx`, 2 its successor `httpx2`."""
-    try:
-        import httpx2
-
-        return httpx2
-    except ImportError:
-        import httpx
-
-        return httpx
-
-
-@lru_cache(maxsize=1)
 def _client() -> Any:
     """One client for the process, so that connections are kept open between requests."""
-    return _http().Client()
+    return httpx().Client()
 
 
 class Cache:

@@ -32,6 +32,8 @@ from circuit_nb.graph import AttributionGraph, Node, TargetNode
 ROW = 22
 """Height of one row of bars, pixels."""
 TEXT_LENGTH = 34
+LEAST, NEGLIGIBLE = 4, 0.001
+"""Tokens always shown, and the probability under which the others are left out."""
 
 
 def probability_figure(
@@ -59,6 +61,11 @@ def probability_spec(
         {**before, **after_or_nothing},
         key=lambda t: -max(before.get(t, 0.0), after_or_nothing.get(t, 0.0)),
     )[:most]
+    tokens = [
+        t
+        for i, t in enumerate(tokens)
+        if i < LEAST or max(before.get(t, 0.0), after_or_nothing.get(t, 0.0)) >= NEGLIGIBLE
+    ]
     names = distinct_tokens(tokens)
     series: list[tuple[str, list[float], str]] = [
         ("before", [before.get(t, 0.0) for t in tokens], GREY)

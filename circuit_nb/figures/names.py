@@ -24,7 +24,7 @@ def node_name(graph: AttributionGraph, node: Node, labels: Labels = NO_LABELS) -
     """
     if isinstance(node, Feature):
         label = labels.get((node.layer, node.index), "").strip()
-        return label or f"feature {node.layer}/{node.index}"
+        return label or f"L{node.layer} #{node.index}"
     if isinstance(node, ErrorNode):
         return f"error of layer {node.layer}"
     if isinstance(node, TokenNode):
@@ -45,7 +45,9 @@ def node_title(graph: AttributionGraph, node: Node, labels: Labels = NO_LABELS) 
     """A name and place that tell a node from every other, as plain text."""
     name = node_name(graph, node, labels)
     if isinstance(node, Feature):
-        return f"{name} · L{node.layer} #{node.index} at {_at(graph, node.position)}"
+        number = f"L{node.layer} #{node.index}"
+        told = number if name == number else f"{name} · {number}"
+        return f"{told} at {_at(graph, node.position)}"
     if isinstance(node, ErrorNode):
         return f"{name} at {_at(graph, node.position)}"
     if isinstance(node, TokenNode):

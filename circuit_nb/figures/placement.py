@@ -16,7 +16,7 @@ import numpy.typing as npt
 from circuit_nb.figures.style import SMALL, shorten, text_width, token_text
 from circuit_nb.graph import AttributionGraph, ErrorNode, Feature, Node, TokenNode
 
-SLOT = 15.0
+SLOT = 14.0
 """Width of one node, pixels."""
 WIDEST_COLUMN = 24
 """Nodes side by side in a column before they begin to overlap."""
@@ -102,7 +102,7 @@ def _columns(
     edges: list[tuple[float, float]] = []
     left = 0.0
     for token, count in zip(graph.tokens, crowd, strict=True):
-        label = text_width(shorten(token_text(token), TOKEN_LENGTH), SMALL) + 12
+        label = text_width(shorten(token_text(token), TOKEN_LENGTH), SMALL) + 8
         right = left + max(label, 28.0, SLOT * (min(count, WIDEST_COLUMN) + 0.8))
         edges.append((left, right))
         left = right

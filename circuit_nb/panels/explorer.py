@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import ipywidgets
 
 from circuit_nb.figures.style import shorten
-from circuit_nb.graph import AttributionGraph
+from circuit_nb.graph import AttributionGraph, Feature
 from circuit_nb.panels import store
 from circuit_nb.panels.base import Drawing, Panel, stack
 from circuit_nb.panels.cards import CardSource
 from circuit_nb.panels.connections import ConnectionsPanel
 from circuit_nb.panels.feature import FeaturePanel
-from circuit_nb.panels.graph import GraphPanel
+from circuit_nb.panels.graph import NORMAL, GraphPanel
 from circuit_nb.panels.paths import PathsPanel
 from circuit_nb.panels.prompt import PromptPanel
 from circuit_nb.panels.session import Session
@@ -42,12 +42,14 @@ class Explorer(Panel):
         self.feature = FeaturePanel(session)
         self.switches = SwitchesPanel(session)
         wrap = {"flex_flow": "row wrap", "align_items": "flex-start"}
-        right = ipywidgets.VBox([self.connections, self.paths])
+        right = ipywidgets.HBox([self.connections, self.paths], layout=wrap)
         for panel, flex in (
-            (self.graph, "3 1 520px"),
-            (right, "2 1 340px"),
-            (self.subgraph, "3 1 520px"),
-            (self.feature, "2 1 340px"),
+            (self.graph, NORMAL),
+            (right, "2 1 400px"),
+            (self.connections, "1 1 300px"),
+            (self.paths, "1 1 300px"),
+            (self.subgraph, "3 1 440px"),
+            (self.feature, "2 1 360px"),
         ):
             panel.layout.flex = flex
             panel.layout.min_width = "0"
@@ -157,7 +159,17 @@ def _open(session: Session, propose: bool | None) -> Explorer:
         session.accept(session.propose())
         session.forget_changes()
     session.run()
+    session.select(_most_influential(session))
     return Explorer(session)
+
+
+def _most_influential(session: Session) -> Feature | None:
+    """The feature to begin with."""
+    graph = session.graph
+    if not len(graph.features):
+        return None
+    best = int(session.measures.influence[graph.blocks.features].argmax())
+    return Feature(*graph.features[best].tolist())
 
 
 explore = _Explore()

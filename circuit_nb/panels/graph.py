@@ -21,10 +21,15 @@ from circuit_nb.figures.svg import draw
 from circuit_nb.figures.view import GraphView, Trace, graph_layout
 from circuit_nb.graph import Feature, Node
 from circuit_nb.panels.base import Drawing, Panel, tooltip
+from circuit_nb.panels.page import Fit
 from circuit_nb.panels.session import Session
 from circuit_nb.panels.state import Setup
 
+NORMAL = "3 1 520px"
+"""Flex of the panel within the explorer."""
 CLICKABLE = ("features", "errors", "tokens", "outputs")
+MARGINS = 64
+"""What lies beside the columns of tokens, pixels."""
 LEGEND = "● feature  ◆ error  ■ token, output · click selects, shift-click pins"
 
 
@@ -61,18 +66,19 @@ class GraphPanel(Panel):
         self._titles: dict[str, Node] = {}
         self._labels = session.labels
         self.figure = self._first_figure()
-        self._frame = ipywidgets.Box([self.figure], layout={"overflow": "auto hidden"})
+        self._room = ipywidgets.Box([self.figure], layout={"width": "100%"})
+        self._room.add_class("cnb-room")
         self._arrange()
         self._listen()
 
     def _arrange(self) -> None:
         for control, width in (
-            (self.kept, "270px"),
-            (self.errors, "64px"),
-            (self.links, "150px"),
-            (self.search, "230px"),
-            (self.pin, "52px"),
-            (self.wide, "84px"),
+            (self.search, "190px"),
+            (self.pin, "auto"),
+            (self.kept, "230px"),
+            (self.errors, "auto"),
+            (self.links, "120px"),
+            (self.wide, "auto"),
         ):
             control.layout.width = width
         for labelled in (self.kept, self.links):
@@ -82,7 +88,8 @@ class GraphPanel(Panel):
             layout={"flex_flow": "row wrap"},
         )
         legend = ipywidgets.HTML(f'<div class="cnb cnb-faint">{LEGEND}</div>')
-        self.body.children = [controls, self._frame, legend]
+        frame = ipywidgets.Box([self._room], layout={"overflow": "auto hidden"})
+        self.body.children = [controls, frame, Fit(), legend]
 
     def _listen(self) -> None:
         session = self.session
@@ -97,7 +104,7 @@ class GraphPanel(Panel):
         self.watch(self._redraw, "selected", "setup", "kept", "errors", "links", "paths", "outcome")
 
     def _widen(self, wide: bool) -> None:
-        self.layout.flex = "1 1 100%" if wide else "3 1 520px"
+        self.layout.flex = "1 1 100%" if wide else NORMAL
 
     def _pin(self) -> None:
         if self.session.selected is None:
@@ -176,7 +183,8 @@ class GraphPanel(Panel):
         self._drawn = self._traces()
         assert self._view is not None
         figure = go.FigureWidget(assemble(self._view, self._drawn))
-        figure._config = {"displaylogo": False, "displayModeBar": False, "scrollZoom": False}
+        # The trait has no public name; without it plots show a toolbar and keep their first width.
+        figure.set_trait("_config", {"displayModeBar": False, "responsive": True})
         return figure
 
     def _redraw(self) -> None:
@@ -199,8 +207,7 @@ class GraphPanel(Panel):
     def _show_controls(self) -> None:
         session, view = self.session, self._view
         assert view is not None
-        self._frame.layout.min_width = "0"
-        self.figure.layout.minreducedwidth = 200
+        self._room.layout.min_width = f"{round(view.placement.width) + MARGINS}px"
         titles = {
             session.title(session.graph.nodes[i]): session.graph.nodes[i] for i in view.numbers
         }
@@ -215,5 +222,5 @@ class GraphPanel(Panel):
     def draw(self) -> Drawing:
         """The graph as it is now."""
         assert self._view is not None
-        width = max(640, round(self._view.placement.width) + 64)
+        width = max(640, round(self._view.placement.width) + MARGINS)
         return draw(assemble(self._view, self._drawn), width=width)

@@ -48,7 +48,10 @@ def propose(
 
 
 def joined_ends(graph: AttributionGraph, supernodes: Sequence[Supernode]) -> list[Node]:
-    """The tokens that feed the supernodes, and the outputs they feed, by at least `JOINED`."""
+    """The tokens that feed the supernodes, and the outputs they feed, by at least `JOINED`.
+
+    The first output is there in any case.
+    """
     if not supernodes:
         return []
     tokens = [TokenNode(p) for p in range(1, len(graph.tokens))]
@@ -58,6 +61,7 @@ def joined_ends(graph: AttributionGraph, supernodes: Sequence[Supernode]) -> lis
     n, m = len(supernodes), len(supernodes) + len(tokens)
     feeding = shares[:n, n:m].max(axis=0) >= JOINED
     fed = shares[m:, :n].max(axis=1) >= JOINED
+    fed[:1] = True
     return [
         *(t for t, joined in zip(tokens, feeding.tolist(), strict=True) if joined),
         *(t for t, joined in zip(targets, fed.tolist(), strict=True) if joined),
@@ -136,6 +140,6 @@ def _linked(
     for linked in members.values():
         if len(linked) > 1:
             first = max(linked, key=lambda f: float(strength[graph.number(f)]))
-            label = labels.get((first.layer, first.index)) or f"feature {first.layer}/{first.index}"
+            label = labels.get((first.layer, first.index)) or f"L{first.layer} #{first.index}"
             groups.append(Supernode(label, linked))
     return groups

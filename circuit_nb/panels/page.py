@@ -19,7 +19,7 @@ STYLE = f"""
 .cnb td, .cnb th {{ padding: 2px 6px; text-align: left; overflow: hidden; white-space: nowrap;
   text-overflow: ellipsis; border: 0; background: none; font-size: {BODY}px; }}
 .cnb th {{ color: {GREY}; font-weight: 400; font-size: {SMALL}px; }}
-.cnb td.cnb-number {{ text-align: right; font-variant-numeric: tabular-nums; width: 64px; }}
+.cnb td.cnb-number {{ text-align: right; font-variant-numeric: tabular-nums; width: 60px; }}
 .cnb [data-key] {{ cursor: pointer; }}
 .cnb tr[data-key]:hover td {{ background: rgba(128,128,128,.15); }}
 .cnb tr[data-key]:focus td {{ background: rgba(128,128,128,.2); }}
@@ -45,6 +45,8 @@ STYLE = f"""
 @keyframes cnb-appear {{ to {{ opacity: 1; }} }}
 @keyframes cnb-slide {{ from {{ background-position: 200% 0; }} to {{ background-position: 0; }} }}
 .cnb-panel {{ min-width: 0; }}
+.cnb-room > * {{ flex: 1 1 100%; min-width: 0; }}
+.cnb-row .widget-html-content, .cnb-row .widget-html {{ line-height: 20px; }}
 .cnb-panel .widget-inline-hbox, .cnb-panel .widget-box {{ min-width: 0; }}
 """
 """The style sheet of every panel; colours of text follow the notebook's theme."""
@@ -82,6 +84,32 @@ function render({ model, el }) {
 }
 export default { render };
 """
+
+
+_FIT = """
+function render({ el }) {
+  let width = 0;
+  const watch = new ResizeObserver(([entry]) => {
+    const now = Math.round(entry.contentRect.width);
+    if (now !== width) {
+      width = now;
+      window.dispatchEvent(new Event("resize"));
+    }
+  });
+  requestAnimationFrame(() => { if (el.parentElement) watch.observe(el.parentElement); });
+  return () => watch.disconnect();
+}
+export default { render };
+"""
+
+
+class Fit(anywidget.AnyWidget):
+    """Nothing to see: tells plots in the same box when its width changes.
+
+    Plotly follows the window's width alone, not that of the box it is in.
+    """
+
+    _esm = _FIT
 
 
 class Clickable(anywidget.AnyWidget):

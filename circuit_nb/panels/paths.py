@@ -43,7 +43,7 @@ class PathsPanel(Panel):
         self._nodes: dict[str, Node] = {}
         buttons = (self.from_here, self.to_here, self.pin)
         for button in buttons:
-            button.layout.width = "110px"
+            button.layout.width = "auto"
         self.body.children = [
             ipywidgets.HBox([self.source, self.target], layout={"flex_flow": "row wrap"}),
             ipywidgets.HBox(list(buttons), layout={"flex_flow": "row wrap"}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -88,7 +88,7 @@ class Session(traitlets.HasTraits):
     # Telling the panels
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def together(self) -> Generator[None, None, None]:
         """Let panels redraw once, at the end, however many traits change within."""
         if self._waiting is not None:
             yield
@@ -143,7 +143,7 @@ class Session(traitlets.HasTraits):
         rows: Rows = {s.name: s for s in self.setup.supernodes}
         for node in self.setup.pinned:
             if isinstance(node, Feature):
-                rows[self.title(node)] = Supernode(self.title(node), [node])
+                rows[self.row_name(node)] = Supernode(self.row_name(node), [node])
         rows.update({a.supernode.name: a for a in self.setup.added})
         return rows
 
@@ -191,21 +191,30 @@ class Session(traitlets.HasTraits):
         return texts
 
     def fractions(self) -> dict[Group, float]:
-        """Activation after over activation before of every group of features, where known."""
+        """Activation after over activation before of every group of features, where known.
+
+        A group that a switch holds has the fraction it is held at.
+        """
         if self.outcome is None or not self.outcome.interventions:
             return {}
         watched = self.outcome.before.activations
-        return {
-            g: self.outcome.fraction(g)
-            for g in self.groups
-            if isinstance(g, Supernode | Feature)
-            and all(f in watched for f in (g.features if isinstance(g, Supernode) else (g,)))
-        }
+        found: dict[Group, float] = {}
+        for group in self.groups:
+            features = group.features if isinstance(group, Supernode) else (group,)
+            switch = self.switch(self.row_name(group))
+            if switch.badge:
+                found[group] = switch.multiplier if switch.on else 0.0
+            elif isinstance(group, Supernode | Feature) and all(f in watched for f in features):
+                found[group] = self.outcome.fraction(group)
+        return found
+
+    def row_name(self, group: Group) -> str:
+        """The name of a group's switch."""
+        return group.name if isinstance(group, Supernode) else self.title(group)
 
     def badges(self) -> dict[Group, str]:
         """The setting of every group that a switch changes, in a few characters."""
-        names = {g: g.name if isinstance(g, Supernode) else self.title(g) for g in self.groups}
-        return {g: badge for g, n in names.items() if (badge := self.switch(n).badge)}
+        return {g: badge for g in self.groups if (badge := self.switch(self.row_name(g)).badge)}
 
     def switched(self) -> list[Feature]:
         """The features of this prompt that a switch holds at another value."""

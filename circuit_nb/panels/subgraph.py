@@ -33,7 +33,7 @@ class SubgraphPanel(Panel):
         self.rename = self._button("Rename", "Give the chosen supernode this name")
         self.ungroup = self._button("Ungroup", "Dissolve the chosen supernode into its features")
         self.unpin = self._button("Unpin", "Take the chosen boxes out of the subgraph")
-        self.propose = self._button("Propose groups", RULE, "120px")
+        self.propose = self._button("Propose groups", RULE)
         self.scores = ipywidgets.HTML()
         self.chosen: list[Group] = []
         controls = [self.name, self.group, self.rename, self.ungroup, self.unpin, self.propose]
@@ -50,8 +50,8 @@ class SubgraphPanel(Panel):
         self._scored: frozenset[Feature] | None = None
         self.watch(self._redraw, "setup", "outcome")
 
-    def _button(self, text: str, told: str, width: str = "72px") -> ipywidgets.Button:
-        button = ipywidgets.Button(description=text, layout={"width": width})
+    def _button(self, text: str, told: str) -> ipywidgets.Button:
+        button = ipywidgets.Button(description=text, layout={"width": "auto"})
         tooltip(button, told)
         return button
 

@@ -63,9 +63,10 @@ class SwitchesPanel(Panel):
         tools = ipywidgets.HBox(
             [self.reset, self.undo, self.new_tokens, self._busy], layout={"flex_flow": "row wrap"}
         )
+        self._bars.add_class("cnb-outcome")
         left = ipywidgets.VBox([self._rows, tools, self.transplant.box])
         right = ipywidgets.VBox([self._bars, self._texts])
-        left.layout.flex, right.layout.flex = "1 1 420px", "1 1 380px"
+        left.layout.flex, right.layout.flex = "1 1 400px", "1 1 380px"
         self.body.children = [ipywidgets.HBox([left, right], layout={"flex_flow": "row wrap"})]
 
     def _continue(self, count: int) -> None:
@@ -105,7 +106,9 @@ class SwitchesPanel(Panel):
             )
             parts = [self.switches[name], text, self.multipliers[name]]
             parts += [self.removers[name]] if name in self.removers else []
-            boxes.append(ipywidgets.HBox(parts))
+            box = ipywidgets.HBox(parts, layout={"align_items": "center"})
+            box.add_class("cnb-row")
+            boxes.append(box)
         empty = NO_MODEL if self.session.model is None else NO_ROWS
         self._rows.children = boxes or [
             ipywidgets.HTML(f'<div class="cnb cnb-empty">{html_text(empty)}</div>')
@@ -149,7 +152,7 @@ class SwitchesPanel(Panel):
 
     def _show_outcome(self) -> None:
         session = self.session
-        figure = probability_spec(session.before, session.after)
+        figure = probability_spec(session.before, session.after, most=8)
         legend = (
             '<div class="cnb cnb-faint">next token: grey before, blue after</div>'
             if session.after is not None
@@ -174,7 +177,7 @@ class SwitchesPanel(Panel):
         """The settings, and the probabilities before and after."""
         session = self.session
         settings = [f"{name}: {session.switch(name).badge or 'on'}" for name in session.rows]
-        figure = probability_spec(session.before, session.after)
+        figure = probability_spec(session.before, session.after, most=8)
         texts = [f"{when}: …{text}" for when, text in session.continuations()]
         empty = NO_MODEL if session.model is None else NO_ROWS
         return stack(

@@ -6,12 +6,14 @@ progress bars, its offline mode, and its places for a token. No token is read or
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import hashlib
 import os
 import re
 import shutil
 import warnings
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -219,14 +221,28 @@ def _fetch(
     }
     with explained(place):
         try:
-            planned: list[Any] = snapshot_download(**chosen, dry_run=True)
+            planned: list[Any] = snapshot_download(**chosen, dry_run=True, tqdm_class=_silent())
         except DryRunError:  # Not reachable: the client looks in its cache.
             planned = []
         _check_room(place, planned, in_memory=in_memory)
         folder = Path(snapshot_download(**chosen))
-    for file in planned:
-        _check_file(place, folder / file.filename, file)
+    fresh = {file.filename for file in planned if file.will_download}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+            _check_file(place, path, name, fresh=name in fresh)
     return folder
+
+
+def _silent() -> type[Any]:
+    """A progress bar that shows nothing."""
+    from tqdm.auto import tqdm
+
+    class Silent(tqdm):  # pyright: ignore[reportMissingTypeArgument, reportUntypedBaseClass]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **{**kwargs, "disable": True, "name": None})
+
+    return Silent
 
 
 def _check_room(place: Place, planned: Sequence[Any], *, in_memory: bool) -> None:
@@ -259,22 +275,34 @@ def _memory() -> int:
         return 0
 
 
-def _check_file(place: Place, path: Path, file: Any) -> None:
-    """Refuse a file whose size, or, if just downloaded, whose checksum is not the Hub's."""
-    if not path.is_file():
-        return
+def _check_file(place: Place, path: Path, name: str, *, fresh: bool) -> None:
+    """Refuse a file that is damaged: by its structure, or, if just downloaded, its checksum."""
     blob = path.resolve()
-    damaged = bool(file.file_size) and blob.stat().st_size != file.file_size
     # The client's cache names large files by their SHA-256.
-    if not damaged and file.will_download and re.fullmatch(r"[0-9a-f]{64}", blob.name):
-        damaged = _sha256(blob) != blob.name
-    if damaged:
-        blob.unlink()
-        path.unlink(missing_ok=True)
-        raise OSError(
-            f"{file.filename} of {place} is corrupt on this machine; it was deleted, so run this "
-            "again to fetch it anew."
-        )
+    summed = fresh and re.fullmatch(r"[0-9a-f]{64}", blob.name)
+    if _is_whole(path) and not (summed and _sha256(blob) != blob.name):
+        return
+    blob.unlink()
+    path.unlink(missing_ok=True)
+    raise OSError(
+        f"{name} of {place} is corrupt on this machine; it was deleted, so run this again to "
+        "fetch it anew."
+    )
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a weight file is as long as its own table of contents says. Reads no weights."""
+    if path.suffix == ".npz":
+        return zipfile.is_zipfile(path)
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy"):
+                return True
+        except SafetensorError:
+            return False
+    return True
 
 
 def _sha256(path: Path) -> str:

@@ -62,7 +62,7 @@ def explained(place: Place) -> Generator[None, None, None]:
     except httpx().HTTPError as error:
         raise ConnectionError(
             f"The Hub cannot be reached for {place} ({type(error).__name__}): check the network "
-            "and run this again; what was downloaded is kept."
+            "and run this again; finished files are kept."
         ) from None
 
 
@@ -85,7 +85,7 @@ def _not_here(place: Place, error: Exception) -> OSError:
         return _refused(place, cause)
     return ConnectionError(
         f"The Hub cannot be reached and {place} is not complete in the cache: check the network "
-        "and run this again; what was downloaded is kept."
+        "and run this again; finished files are kept."
     )
 
 

@@ -131,7 +131,7 @@ def card(text: str) -> FeatureCard:
         examples=(Example(("The", f" {text}", " is"), (0.0, 2.0, 0.5)),),
         promotes=((f" {text}", 1.25), (" other", 0.5)),
         suppresses=((" less", -0.75),),
-        density=0.0125,
+        density=0.025,
         histogram=Histogram((5.0, 2.0, 1.0), (0.0, 1.0, 2.0, 3.0)),
         url=f"javascript:alert('{text}')",
         source="by hand",

@@ -36,6 +36,7 @@ class Panel(ipywidgets.VBox):
         super().__init__([style, self.heading, self.body, self.failure])
         self.layout.padding = "4px 8px"
         self.add_class("cnb-panel")
+        self.add_class(f"cnb-{type(self).__name__.lower()}")
         self._depth = 0
         self._observed: list[tuple[Callable[[Any], None], list[str]]] = []
 

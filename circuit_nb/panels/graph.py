@@ -19,7 +19,7 @@ from circuit_nb.figures.graph import (
 )
 from circuit_nb.figures.svg import draw
 from circuit_nb.figures.view import GraphView, Trace, graph_layout
-from circuit_nb.graph import Feature, Node
+from circuit_nb.graph import Node
 from circuit_nb.panels.base import Drawing, Panel, tooltip
 from circuit_nb.panels.page import Fit
 from circuit_nb.panels.session import Session
@@ -153,9 +153,6 @@ class GraphPanel(Panel):
         view = self._view
         if moved or renamed:
             self._setup = session.setup
-            if session.cards.at_hand:
-                shown = (session.graph.nodes[i] for i in view.numbers)
-                session.cards.fetch((n.layer, n.index) for n in shown if isinstance(n, Feature))
             self._labels = session.labels
             traces.update(
                 node_traces(

@@ -80,6 +80,8 @@ class Session(traitlets.HasTraits):
         self.graph = graph
         self.model = model
         self.cards = Cards(graph, model, cards)
+        if self.cards.at_hand:
+            self.cards.fetch((int(layer), int(index)) for layer, _, index in graph.features)
         self.measures = Measures(graph)
         self._waiting: dict[Callable[[], None], None] | None = None
         self._undo: list[tuple[str, Setup]] = []
@@ -235,6 +237,8 @@ class Session(traitlets.HasTraits):
         """
         if node is not None:
             self.graph.number(node)
+        if isinstance(node, Feature):
+            self.cards.fetch([(node.layer, node.index)])
         self.selected = node
 
     def find_paths(self, most: int = 6) -> list[Path]:
@@ -317,7 +321,6 @@ class Session(traitlets.HasTraits):
         """Supernodes for the drawn features, by the rule of `grouping.propose`."""
         shown = [self.graph.nodes[i] for i in self.view.numbers]
         features = [n for n in shown if isinstance(n, Feature)]
-        self.cards.fetch((f.layer, f.index) for f in features)
         return grouping.propose(self.graph, features, self.cards, self.labels)
 
     def accept(self, proposals: Sequence[Supernode]) -> None:

@@ -76,7 +76,7 @@ class SwitchesPanel(Panel):
 
     def _show_rows(self) -> None:
         rows = self.session.rows
-        if list(rows) != list(self.switches):
+        if list(rows) != list(self.switches) or not self._rows.children:
             self._build_rows()
         self._syncing = True
         try:

@@ -23,7 +23,7 @@ _EXAMPLES = 8
 _EXAMPLE_TOKENS = 256
 _DAY = 24 * 3600.0
 _MAX_AGE = 30 * _DAY
-_KEPT = ("pos_str", "pos_values", "neg_str", "neg_values", "frac_nonzero",
+_KEPT = ("pos_str", "pos_values", "neg_str", "neg_values",
          "freq_hist_data_bar_heights", "freq_hist_data_bar_values")  # fmt: skip
 
 
@@ -149,10 +149,10 @@ def _shortened(fields: Reader) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name in _KEPT:
         value = fields.get(name)
-        if isinstance(value, int | float):
-            result[name] = fields.number(name)
-        elif isinstance(value, list):
+        if isinstance(value, list):
             result[name] = _flat(value[:200])
+    if isinstance(fields.get("frac_nonzero"), int | float):
+        result["frac_nonzero"] = fields.number("frac_nonzero")
     explanations = fields.get("explanations")
     result["explanations"] = [
         {"description": clean(item["description"]), "typeName": clean(str(item.get("typeName")))}

@@ -1,0 +1,173 @@
+"""Cards computed from the reader's own texts, one pass over them, nothing kept but the best."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from circuit_nb.cards.effects import logit_effects
+from circuit_nb.cards.storage import CardSet
+from circuit_nb.cards.types import (
+    Example,
+    FeatureCard,
+    Histogram,
+    Key,
+    automatic_label,
+    peak_token,
+)
+
+if TYPE_CHECKING:
+    from circuit_nb.model import ReplacementModel
+
+_BINS = 20
+
+
+@dataclass
+class _Tally:
+    """What is kept of one feature while texts go by."""
+
+    tokens: int = 0
+    """At how many tokens it was active."""
+    limit: float = 0.0
+    """Upper end of the histogram; doubled when an activation exceeds it."""
+    counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, dtype=np.int64))
+    best: list[tuple[float, int, tuple[int, ...], tuple[float, ...]]] = field(
+        default_factory=list[Any]
+    )
+    """A heap of (peak, text, positions, activations), the weakest first."""
+
+    def add(
+        self, text: int, positions: Sequence[int], values: npt.NDArray[np.float32], keep: int
+    ) -> None:
+        """Take in where and how strongly the feature was active in one text."""
+        peak = float(values.max())
+        if self.limit == 0:
+            self.limit = peak
+        while peak > self.limit:
+            pairs = self.counts.reshape(-1, 2).sum(1)
+            self.counts = np.concatenate([pairs, np.zeros_like(pairs)])
+            self.limit *= 2
+        bins = np.minimum((values / self.limit * _BINS).astype(np.int64), _BINS - 1)
+        np.add.at(self.counts, np.maximum(bins, 0), 1)
+        self.tokens += len(positions)
+        entry = (peak, -text, tuple(positions), tuple(values.tolist()))
+        if len(self.best) < keep:
+            heapq.heappush(self.best, entry)
+        else:
+            heapq.heappushpop(self.best, entry)
+
+    def examples(self, texts: Sequence[Sequence[str]]) -> tuple[Example, ...]:
+        """The texts that activate it most, the strongest first."""
+        found: list[Example] = []
+        for _, text, positions, values in sorted(self.best, reverse=True):
+            activations = [0.0] * len(texts[-text])
+            for position, value in zip(positions, values, strict=True):
+                activations[position] = value
+            found.append(Example(tuple(texts[-text]), tuple(activations)))
+        return tuple(found)
+
+
+def compute(
+    model: ReplacementModel,
+    texts: Iterable[str],
+    *,
+    keys: Iterable[Key] | None = None,
+    examples: int = 5,
+    effects: int = 10,
+    max_tokens: int = 64,
+    progress: bool = True,
+) -> CardSet:
+    """Make cards of the features that are active in texts.
+
+    Texts are read one by one, so `texts` may be a generator over a corpus larger than memory;
+    long ones are cut into pieces of `max_tokens`.
+
+    Args:
+        model: The model.
+        texts: What to read.
+        keys: (layer, index) of the features wanted; by default every one that is ever active.
+        examples: How many of the strongest pieces to keep for each feature.
+        effects: How many tokens to list that it raises and lowers most; 0 leaves them out, which
+            saves most of the time on large vocabularies.
+        max_tokens: Length of a piece, the special token at its begin included.
+        progress: Whether to show progress bars.
+
+    Returns:
+        Cards with plain labels, examples, densities, histograms and logit effects.
+
+    Raises:
+        ValueError: If a count is below one, or there are no texts.
+    """
+    if examples < 1 or max_tokens < 2:
+        raise ValueError("examples must be at least 1 and max_tokens at least 2.")
+    from tqdm.auto import tqdm
+
+    wanted = None if keys is None else set(keys)
+    tallies: dict[Key, _Tally] = {}
+    seen: list[list[str]] = []
+    n_tokens = 0
+    for ids in tqdm(_pieces(model, texts, max_tokens), "texts", unit="piece", disable=not progress):
+        record = model.record(ids)
+        n_tokens += record.positions - record.ignored
+        for key, positions, values in _active(record.features, record.activations):
+            if wanted is None or key in wanted:
+                tally = tallies.setdefault(key, _Tally())
+                tally.add(len(seen), positions, values, examples)
+        seen.append([model.token(i) for i in ids])
+    if not seen:
+        raise ValueError("There are no texts to compute cards from; give at least one.")
+    bar = tqdm(total=len(tallies) if effects else 0, desc="logit effects", disable=not progress)
+    with bar:
+        found = logit_effects(model, tallies, top_k=effects, progress=bar.update) if effects else {}
+    cards = {
+        key: _card(tally, seen, n_tokens, found.get(key, ((), ())))
+        for key, tally in sorted(tallies.items())
+    }
+    settings = {"pieces": len(seen), "tokens": n_tokens, "max_tokens": max_tokens}
+    origin = {"model": model.name, "transcoders": model.transcoders.source}
+    return CardSet(cards, {**origin, **settings})
+
+
+def _pieces(model: ReplacementModel, texts: Iterable[str], max_tokens: int) -> Iterator[list[int]]:
+    """Token ids of the texts' pieces, each beginning with the special token; empty ones skipped."""
+    for text in texts:
+        if not text.strip():
+            continue
+        first, *rest = model.tokenize(text).tolist()
+        for start in range(0, len(rest), max_tokens - 1):
+            yield [first, *rest[start : start + max_tokens - 1]]
+
+
+def _active(
+    features: Any, activations: Any
+) -> Iterator[tuple[Key, list[int], npt.NDArray[np.float32]]]:
+    """Each feature active in a pass, where, and how strongly."""
+    rows: npt.NDArray[np.int64] = features.cpu().numpy()
+    values: npt.NDArray[np.float32] = activations.float().cpu().numpy()
+    order = np.lexsort((rows[:, 1], rows[:, 2], rows[:, 0]))
+    rows, values = rows[order], values[order]
+    changes = np.flatnonzero((np.diff(rows[:, [0, 2]], axis=0) != 0).any(axis=1)) + 1
+    for part in np.split(np.arange(len(rows)), changes):
+        if len(part):
+            layer, _, index = rows[part[0]].tolist()
+            yield (layer, index), rows[part, 1].tolist(), values[part]
+
+
+def _card(tally: _Tally, texts: list[list[str]], n_tokens: int, effects: Any) -> FeatureCard:
+    examples = tally.examples(texts)
+    promotes, suppresses = effects
+    edges = np.linspace(0, tally.limit, _BINS + 1).tolist()
+    return FeatureCard(
+        label=automatic_label(map(peak_token, examples), (token for token, _ in promotes)),
+        examples=examples,
+        promotes=promotes,
+        suppresses=suppresses,
+        density=tally.tokens / n_tokens,
+        histogram=Histogram(tuple(map(float, tally.counts)), tuple(edges)),
+        source="computed",
+    )

@@ -1,0 +1,217 @@
+"""Where cards come from, joined behind one call."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from circuit_nb import known
+from circuit_nb.cards.types import Example, FeatureCard, Histogram, Key, automatic_label, peak_token
+from circuit_nb.graph import AttributionGraph
+from circuit_nb.known import NeuronpediaIds
+from circuit_nb.neuronpedia import NeuronpediaError, Patience, feature_url, features
+
+if TYPE_CHECKING:
+    from circuit_nb.model import ReplacementModel
+
+_PATIENCE = Patience(attempts=4, timeout=10.0)
+_PREFERRED = ("np_max-act-logits", "np_max-act")
+
+
+def of(
+    source: AttributionGraph | ReplacementModel,
+    keys: Iterable[Key],
+    *,
+    model: ReplacementModel | None = None,
+    computed: Mapping[Key, FeatureCard] | None = None,
+    online: bool = True,
+) -> dict[Key, FeatureCard]:
+    """What is known about features: shipped labels, Neuronpedia, computed cards, plain labels.
+
+    A label of the embedded model comes before one of Neuronpedia, that before a computed one;
+    where there is none, a plain one says what the feature fires on and what it promotes. Every
+    other field is taken from the first place that has it.
+
+    Args:
+        source: A graph or a model; its provenance says where labels may be found.
+        keys: (layer, index) of each feature.
+        model: The model, where `source` is a graph: gives the tokens that features promote.
+        computed: Cards of one's own, from `compute` or `load`.
+        online: Whether Neuronpedia may be asked; its replies are cached, and the cache is used in
+            either case. Setting HF_HUB_OFFLINE has the same effect as `False`.
+
+    Returns:
+        A card for every key. If Neuronpedia cannot be asked, a warning says so.
+    """
+    wanted = list(dict.fromkeys(keys))
+    graph = source if isinstance(source, AttributionGraph) else None
+    model = source if not isinstance(source, AttributionGraph) else model
+    places = [
+        _shipped(graph, model),
+        _from_neuronpedia(_ids(graph, model), wanted, online=online),
+        computed or {},
+    ]
+    cards = {key: _join([place[key] for place in places if key in place]) for key in wanted}
+    bare = [key for key, card in cards.items() if not card.promotes]
+    if model is not None and bare:
+        from circuit_nb.cards.effects import logit_effects
+
+        for key, effects in logit_effects(model, bare).items():
+            cards[key] = replace(
+                cards[key], promotes=effects.promotes, suppresses=effects.suppresses
+            )
+    fires_on = _fires_on(graph)
+    return {
+        key: card if card.label else _named(card, fires_on.get(key, []))
+        for key, card in cards.items()
+    }
+
+
+def _join(cards: list[FeatureCard]) -> FeatureCard:
+    """One card of several: every field from the first that has it."""
+    result = FeatureCard()
+    for card in cards:
+        named = bool(result.label)
+        empty = {
+            name: getattr(card, name)
+            for name in ("examples", "promotes", "suppresses", "density", "histogram", "url")
+            if not getattr(result, name)
+        }
+        result = replace(
+            result,
+            **empty,
+            label=result.label or card.label,
+            source=result.source if named else card.source,
+        )
+    return result
+
+
+def _named(card: FeatureCard, fires_on: Iterable[str]) -> FeatureCard:
+    """A card with a plain label, if anything is known to make one of."""
+    active = [peak_token(example) for example in card.examples] or list(fires_on)
+    label = automatic_label(active, (token for token, _ in card.promotes))
+    return replace(card, label=label, source="automatic") if label else card
+
+
+def _fires_on(graph: AttributionGraph | None) -> dict[Key, list[str]]:
+    """The prompt's tokens at which each feature of a graph is active."""
+    result: dict[Key, list[str]] = {}
+    if graph is not None:
+        for layer, position, index in graph.features.tolist():
+            result.setdefault((layer, index), []).append(graph.tokens[position])
+    return result
+
+
+def _origin(graph: AttributionGraph | None, model: ReplacementModel | None) -> dict[str, Any]:
+    """Model, transcoders and scan as the graph's provenance or the model says them."""
+    if graph is not None:
+        return graph.provenance
+    if model is None:
+        return {}
+    t = model.transcoders
+    return {"model": model.name, "transcoders": t.source, "scan": t.scan}
+
+
+def _shipped(
+    graph: AttributionGraph | None, model: ReplacementModel | None
+) -> dict[Key, FeatureCard]:
+    """Labels that ship with the embedded model."""
+    if _origin(graph, model).get("model") != "atlas":
+        return {}
+    from circuit_nb import atlas
+
+    try:
+        labels = atlas.labels()
+    except FileNotFoundError:  # A checkout in which the embedded model is being rebuilt.
+        return {}
+    return {key: FeatureCard(label, source="atlas") for key, label in labels.items()}
+
+
+def _ids(graph: AttributionGraph | None, model: ReplacementModel | None) -> NeuronpediaIds | None:
+    """How Neuronpedia calls the transcoders, if it has them.
+
+    Said by the set's `scan` (`model id/source set`, or a list of `model id/layer-source set`),
+    by a graph that was read from Neuronpedia, or by the table of known sets.
+    """
+    origin = _origin(graph, model)
+    scan = origin.get("scan")
+    first = scan[0] if isinstance(scan, list) and scan else scan
+    if isinstance(first, str) and origin.get("source_set"):
+        return NeuronpediaIds(first, str(origin["source_set"]))
+    listed = known.neuronpedia_ids(str(origin.get("transcoders", "")))
+    if listed is None and isinstance(first, str) and first.count("/") == 1:
+        model_id, source_set = first.split("/")
+        if isinstance(scan, list):
+            source_set = source_set.partition("-")[2]
+        if "transcoder" in source_set or "clt" in source_set:
+            return NeuronpediaIds(model_id, source_set)
+    return listed
+
+
+def _from_neuronpedia(
+    ids: NeuronpediaIds | None, keys: list[Key], *, online: bool
+) -> dict[Key, FeatureCard]:
+    if ids is None:
+        return {}
+    found: dict[Key, FeatureCard] = {}
+    offline = not online or os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes")
+    try:
+        for key, reply in features(*ids, keys, offline=offline, patience=_PATIENCE):
+            if reply:
+                found[key] = card_of_reply(reply, feature_url(*ids, *key))
+    except NeuronpediaError as error:
+        warnings.warn(
+            f"{len(keys) - len(found)} of {len(keys)} features have no label from Neuronpedia: "
+            f"{error}",
+            stacklevel=3,
+        )
+    return found
+
+
+def card_of_reply(reply: Mapping[str, Any], url: str | None = None) -> FeatureCard:
+    """A card of what Neuronpedia says about a feature (`circuit_nb.neuronpedia.features`)."""
+    explanations = {e["typeName"]: e["description"] for e in reply.get("explanations", ())[::-1]}
+    named = [explanations[name] for name in _PREFERRED if name in explanations]
+    label = (named or list(explanations.values())[::-1] or [""])[0]
+    return FeatureCard(
+        label=label.strip(),
+        examples=tuple(_examples(reply)),
+        promotes=_pairs(reply, "pos_str", "pos_values"),
+        suppresses=_pairs(reply, "neg_str", "neg_values"),
+        density=reply.get("frac_nonzero"),
+        histogram=_histogram(reply),
+        url=url,
+        source="neuronpedia",
+    )
+
+
+def _examples(reply: Mapping[str, Any]) -> Iterable[Example]:
+    for item in reply.get("activations", ()):
+        tokens, values = item["tokens"], item["values"]
+        whole = len(tokens) == len(values) > 0 and all(isinstance(t, str) for t in tokens)
+        if whole and all(isinstance(v, int | float) for v in values):
+            yield Example(tuple(tokens), tuple(values))
+
+
+def _pairs(reply: Mapping[str, Any], texts: str, values: str) -> tuple[tuple[str, float], ...]:
+    return tuple(
+        (text, value)
+        for text, value in zip(reply.get(texts, ()), reply.get(values, ()), strict=False)
+        if isinstance(text, str) and isinstance(value, int | float)
+    )
+
+
+def _histogram(reply: Mapping[str, Any]) -> Histogram | None:
+    """Neuronpedia gives the bars' heights and their middles, some exporters their edges."""
+    heights = reply.get("freq_hist_data_bar_heights", ())
+    places = reply.get("freq_hist_data_bar_values", ())
+    numbers = all(isinstance(n, int | float) for n in [*heights, *places])
+    if not numbers or len(heights) < 2 or len(places) - len(heights) not in (0, 1):
+        return None
+    if len(places) == len(heights):
+        half = (places[1] - places[0]) / 2
+        places = [place - half for place in places] + [places[-1] + half]
+    return Histogram(tuple(heights), tuple(places))

@@ -193,7 +193,7 @@ class _Rows:
         self.frozen = FrozenModel(model, record)
         self.sources = sources
         self.targets = targets
-        self.batch_size = batch_size or 128
+        self.batch_size = batch_size or 256
         self.n_rows = n_rows
         self.n_targets = len(targets.ids)
         self.n_features = 0
@@ -245,7 +245,7 @@ class _Rows:
         left = self.n_rows - self.n_features
         if self.n_rows == len(self.waiting):
             return self.waiting.nonzero()[:, 0]
-        size = min(left, max(self.n_rows // 8, 16))
+        size = min(left, max(self.n_rows // 4, 16))
         influence = self._influence()
         influence[~self.waiting] = -1
         return influence.topk(size).indices

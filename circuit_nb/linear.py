@@ -151,14 +151,12 @@ class FrozenModel:
         into_heads, out_of_values = self._folded(block)
         kv_heads, d_head, _ = out_of_values.shape
         flat = gradient.view(positions * rows, d_model)
-        by_head = flat.new_empty(len(into_heads), positions * rows, d_head)
-        for weight, out in zip(into_heads, by_head, strict=True):
-            torch.mm(flat, weight, out=out)
+        by_head = (flat @ into_heads).view(positions * rows, -1, d_head).transpose(0, 1)
         # Query heads that share a key-value head are summed by the same product.
         pattern = self._pattern(block, positions).view(kv_heads, -1, positions, positions)
         by_value = torch.bmm(
             pattern.permute(0, 3, 1, 2).reshape(kv_heads, positions, -1),
-            by_head.view(kv_heads, -1, rows * d_head),
+            by_head.reshape(kv_heads, -1, rows * d_head),
         )
         for weight, values in zip(out_of_values, by_value, strict=True):
             flat.addmm_(values.view(positions * rows, d_head), weight)
@@ -174,11 +172,11 @@ class FrozenModel:
         """Transposed output and value matrices with the norms' weights multiplied in.
 
         Returns:
-            (heads, d_model, d_head) and (key-value heads, d_head, d_model).
+            (d_model, heads × d_head) and (key-value heads, d_head, d_model).
         """
         norm, post = block.attention_norm, block.attention_post_norm
         output, value = block.W_O.float(), block.W_V.float()
         if post is not None:
             output = post.center(output) * post.weight.float()
         value = norm.center((value * norm.weight.float()[:, None]).transpose(1, 2))
-        return output.transpose(1, 2), value.contiguous()
+        return output.flatten(0, 1).T, value.contiguous()

@@ -6,11 +6,35 @@ writes is contracted with everything written there.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from circuit_nb.linear import Arrival
 from circuit_nb.model import Record, ReplacementModel
+
+KEPT_BYTES = 2**27
+"""Up to this size, what sources wrote is laid out once for all batches; beyond it, for each."""
+
+SPAN_BYTES = 2**26
+"""Size of what is laid out at a time."""
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What the features of one layer write at one layer, laid out by position."""
+
+    vectors: Tensor
+    """(positions, most features + 1, d_model), activation × decoder row; the error last."""
+    places: Tensor
+    """Where each feature lies in the first two axes of `vectors`, flattened."""
+    ends: Tensor
+    """How many features lie at or before each position."""
+    first: int
+    """Column of the first feature."""
+    first_error: int | None
+    """Column of the first error, if errors are among them."""
 
 
 class Sources:
@@ -41,6 +65,20 @@ class Sources:
         self._read_decoders()
         self.errors = self._errors()
         """(layers, positions, d_model), zero on the ignored prefix."""
+        self._spans = [self._spans_of(layer) for layer in range(self.n_layers)]
+        self._kept: dict[tuple[int, int, int], _Written] = {}
+        writes = model.transcoders.writes
+        written = sum(len(writes(i)) * int(n.sum()) for i, n in enumerate(self._counts))
+        self._bytes = 4 * written * self.errors.shape[2]
+
+    def _spans_of(self, layer: int) -> list[tuple[int, int]]:
+        """Positions cut into spans of about `SPAN_BYTES` each."""
+        most = int(self._counts[layer].max()) + 1
+        length = max(1, SPAN_BYTES // (4 * most * self.errors.shape[2]))
+        return [
+            (begin, min(begin + length, self.positions))
+            for begin in range(0, self.positions, length)
+        ]
 
     def _read_decoders(self) -> None:
         features = self.record.features
@@ -82,36 +120,59 @@ class Sources:
 
     def contract(self, arrival: Arrival, edges: Tensor) -> None:
         """Add to `edges` (rows, n_columns) what arrives at one layer's sources."""
-        gradient = arrival.gradient
-        positions, n_rows, _ = gradient.shape
-        into = edges[:n_rows]
-        if arrival.layer < 0:
+        gradient, layer = arrival.gradient, arrival.layer
+        positions, rows, _ = gradient.shape
+        into = edges[:rows]
+        if layer < 0:
             tokens = self.record.embeddings[:positions, :, None].float()
             first = self.n_features + self.n_layers * self.positions
             into[:, first : first + positions] = torch.bmm(gradient, tokens)[:, :, 0].T
             return
-        layer = arrival.layer
-        first = self.n_features + layer * self.positions
-        errors = self.errors[layer, :positions, :, None]
-        into[:, first : first + positions] = torch.bmm(gradient, errors)[:, :, 0].T
         for reader in self.model.transcoders.readers(layer):
-            self._contract_features(reader, layer, gradient, into)
+            for begin, end in self._spans[reader]:
+                if begin < positions:
+                    written = self._written_by(reader, layer, begin, end)
+                    self._contract(gradient[begin:end], written, into)
 
-    def _contract_features(self, reader: int, layer: int, gradient: Tensor, into: Tensor) -> None:
-        """The features that read at `reader`, by what they write at `layer`."""
-        positions = len(gradient)
+    def _contract(self, gradient: Tensor, written: _Written, into: Tensor) -> None:
+        positions, rows, _ = gradient.shape
+        products = torch.bmm(gradient, written.vectors[:positions].transpose(1, 2))
+        n = int(written.ends[positions - 1])
+        by_row = products.transpose(0, 1).reshape(rows, -1)
+        into[:, written.first : written.first + n] += by_row[:, written.places[:n]]
+        if written.first_error is not None:
+            errors = slice(written.first_error, written.first_error + positions)
+            into[:, errors] = products[:, :, -1].T
+
+    def _written_by(self, reader: int, layer: int, begin: int, end: int) -> _Written:
+        """What the features that read at `reader` write at `layer`, at a span of positions.
+
+        Positions have different numbers of features: all are padded to the most, so that one
+        product serves them all. The layer's errors come last, beside its own features.
+        """
+        key = (reader, layer, begin)
+        if key in self._kept:
+            return self._kept[key]
         decoder = self._decoders[reader][:, layer - reader]
-        counts = self._counts[reader, :positions]
-        most = int(counts.max())
-        if most == 0:
-            return
-        # Positions have different numbers of features: pad to the most, multiply once for all
-        # positions, and drop the padding.
-        column = self._begins[reader, :positions, None] + torch.arange(most)
-        present = torch.arange(most) < counts[:, None]
-        columns = column[present]
-        slots = self._slots[torch.where(present, column, 0)]
-        products = torch.bmm(gradient, decoder[slots].float().transpose(1, 2))
-        values = products.transpose(0, 1)[:, present]
-        here = slice(int(columns[0]), int(columns[-1]) + 1)
-        into[:, here] += values * self.record.activations[here].float()
+        counts = self._counts[reader, begin:end]
+        first, most = int(self._begins[reader, begin]), int(counts.max())
+        here = slice(first, first + int(counts.sum()))
+        position = self.record.features[here, 1]
+        rank = torch.arange(here.start, here.stop, device=position.device)
+        rank -= self._begins[reader].to(position.device)[position]
+        vectors = torch.zeros(end - begin, most + 1, decoder.shape[1], device=decoder.device)
+        rows = decoder[self._slots[here]].float()
+        vectors[position - begin, rank] = rows * self.record.activations[here, None].float()
+        own = reader == layer
+        if own:
+            vectors[:, -1] = self.errors[layer, begin:end]
+        written = _Written(
+            vectors,
+            places=(position - begin) * (most + 1) + rank,
+            ends=counts.cumsum(0),
+            first=first,
+            first_error=self.n_features + layer * self.positions + begin if own else None,
+        )
+        if self._bytes <= KEPT_BYTES:
+            self._kept[key] = written
+        return written

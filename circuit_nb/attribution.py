@@ -1,7 +1,8 @@
 """`attribute`: the graph of what caused the next token on one prompt.
 
-Method: Ameisen et al. 2025, *Circuit Tracing*. The linear map is `circuit_nb.linear`; here its
-rows are chosen, contracted with what every source wrote, and put into an `AttributionGraph`.
+Method: Ameisen et al. 2025, *Circuit Tracing*. The linear map is in `circuit_nb.linear`, what it is
+applied to in `circuit_nb.sources`, the choice of rows in `circuit_nb.rows`; here the targets are
+chosen and the result is put into an `AttributionGraph`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from circuit_nb.graph import AttributionGraph
-from circuit_nb.linear import FrozenModel, Starts
 from circuit_nb.model import Prompt, Record, ReplacementModel
-from circuit_nb.sources import Sources
+from circuit_nb.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -81,27 +81,35 @@ def attribute(
         progress: Whether to show a progress bar.
 
     Returns:
-        The graph. Edges are exact in the linear model whatever `max_features` and `batch_size`.
+        The graph. Its edges do not depend on `max_features` and `batch_size`. Where a matrix of
+        all columns does not fit into memory, `provenance` says how many were kept to choose from.
 
     Raises:
-        ValueError: If the prompt or a setting is out of range.
+        ValueError: If the prompt or a setting is out of range, or the edges do not fit into
+            memory; it says how many features would.
         KeyboardInterrupt: If interrupted; it says how many rows were done. The model is as before.
     """
     _check_settings(max_logits, logit_mass, max_features, batch_size)
     record = model.record(prompt)
     chosen = _resolve(model, record, targets, max_logits, logit_mass)
-    sources = Sources(model, record)
-    n_rows = len(record.features)
-    n_rows = n_rows if max_features is None else min(max_features, n_rows)
-    rows = _Rows(model, record, sources, chosen, n_rows, batch_size)
+    n_active = len(record.features)
+    n_rows = n_active if max_features is None else min(max_features, n_active)
+    rows = Rows(
+        model,
+        record,
+        chosen.directions,
+        chosen.probabilities,
+        n_rows=n_rows,
+        batch_size=batch_size,
+    )
     with tqdm(total=n_rows, desc="Attribution", unit="row", disable=not progress) as bar:
         try:
             rows.add_targets()
-            while rows.n_features < n_rows:
+            while rows.n_done < n_rows:
                 bar.update(rows.add_features())
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"Attribution interrupted after {rows.n_features} of {n_rows} feature rows; "
+                f"Attribution interrupted after {rows.n_done} of {n_rows} feature rows; "
                 "nothing is left on the model."
             ) from None
     settings: dict[str, object] = {
@@ -110,6 +118,8 @@ def attribute(
         "max_features": max_features,
         "targets": "most likely" if targets is None else "given",
     }
+    if len(rows.kept) < rows.sources.n_columns:
+        settings["columns_kept"] = len(rows.kept)
     return _graph(model, record, chosen, rows, settings)
 
 
@@ -173,122 +183,15 @@ def _direction(model: ReplacementModel, target: Target) -> Tensor:
     return target.direction.to(model.device).float()
 
 
-class _Rows:
-    """The rows computed so far, and the choice of the next.
-
-    Rows are kept in the order they were computed: targets first.
-    """
-
-    def __init__(
-        self,
-        model: ReplacementModel,
-        record: Record,
-        sources: Sources,
-        targets: _Targets,
-        n_rows: int,
-        batch_size: int | None,
-    ) -> None:
-        self.model = model
-        self.record = record
-        self.frozen = FrozenModel(model, record)
-        self.sources = sources
-        self.targets = targets
-        self.batch_size = batch_size or 256
-        self.n_rows = n_rows
-        self.n_targets = len(targets.ids)
-        self.n_features = 0
-        self.edges = torch.zeros(self.n_targets + n_rows, sources.n_columns)
-        self.sums = torch.zeros(self.n_targets + n_rows)
-        self.order = torch.zeros(n_rows, dtype=torch.int64)
-        self.layers = record.features[:, 0].cpu()
-        self.positions = record.features[:, 1].cpu()
-        self.waiting = torch.ones(len(record.features), dtype=torch.bool)
-
-    def add_targets(self) -> None:
-        """Compute the targets' rows."""
-        n_layers, last = len(self.model.blocks), self.record.positions - 1
-        for rows in torch.arange(self.n_targets).split(self.batch_size):
-            starts = Starts(
-                torch.full_like(rows, n_layers),
-                torch.full_like(rows, last),
-                self.targets.directions[rows],
-            )
-            self._compute(starts, int(rows[0]))
-
-    def add_features(self) -> int:
-        """Compute the rows of the next most influential features; returns how many."""
-        chosen = self._next()
-        # Rows of like positions go together, so that little is computed after their own.
-        by_position = chosen[torch.argsort(self.positions[chosen], stable=True)]
-        for batch in by_position.split(self.batch_size):
-            features = batch[torch.argsort(-self.layers[batch], stable=True)]
-            first, n = self.n_features, len(features)
-            starts = Starts(
-                self.layers[features], self.positions[features], self.sources.encoders(features)
-            )
-            self._compute(starts, self.n_targets + first)
-            self.order[first : first + n] = features
-            self.waiting[features] = False
-            self.n_features += n
-        return len(chosen)
-
-    def _compute(self, starts: Starts, first: int) -> None:
-        """Compute rows and store them from number `first` on."""
-        rows = slice(first, first + len(starts.layers))
-        into = self.edges[rows]
-        for arrival in self.frozen.descend(starts):
-            self.sources.contract(arrival, into)
-        self.sums[rows] = into.abs().sum(1)
-
-    def _next(self) -> Tensor:
-        """The features to compute next, by influence through the rows known so far."""
-        left = self.n_rows - self.n_features
-        if self.n_rows == len(self.waiting):
-            return self.waiting.nonzero()[:, 0]
-        size = min(left, max(self.n_rows // 4, 16))
-        influence = self._influence()
-        influence[~self.waiting] = -1
-        return influence.topk(size).indices
-
-    def _influence(self) -> Tensor:
-        """Influence of every active feature on the targets through the rows computed so far.
-
-        Only computed rows pass influence on, so it is solved among them and then spread to all
-        features by one matrix product. Sorted from the top layer down, no row feeds an earlier
-        one: the system is triangular.
-        """
-        n = self.n_targets + self.n_features
-        known = self.order[: self.n_features]
-        down = torch.argsort(-self.layers[known], stable=True)
-        rows = torch.cat([torch.arange(self.n_targets), self.n_targets + down])
-        shares = self.edges[rows][:, known[down]].abs() / self.sums[rows, None].clamp(min=1e-10)
-        feeds = torch.zeros(n, n)
-        feeds[:, self.n_targets :] = shares
-        reach = torch.zeros(n)
-        reach[: self.n_targets] = self.targets.probabilities
-        reach = torch.linalg.solve_triangular(
-            torch.eye(n) - feeds.T, reach[:, None], upper=False, unitriangular=True
-        )[:, 0]
-        per_unit = torch.zeros(n)
-        per_unit[rows] = reach / self.sums[rows].clamp(min=1e-10)
-        influence = torch.zeros(len(self.waiting))
-        for part in torch.arange(n).split(64):
-            influence += per_unit[part] @ self.edges[part, : len(influence)].abs()
-        return influence
-
-
 def _graph(
     model: ReplacementModel,
     record: Record,
     targets: _Targets,
-    rows: _Rows,
+    rows: Rows,
     settings: dict[str, object],
 ) -> AttributionGraph:
     """Put rows and columns into the graph's order."""
-    kept, order = rows.order.sort()
-    n_features = len(record.features)
-    columns = torch.cat([kept, torch.arange(n_features, rows.sources.n_columns)])
-    numbers = torch.cat([rows.n_targets + order, torch.arange(rows.n_targets)])
+    kept, weights = rows.matrix()
     n_layers, positions = len(model.blocks), record.positions
     return AttributionGraph(
         prompt=record.prompt,
@@ -300,9 +203,9 @@ def _graph(
         targets=targets.labels,
         target_ids=np.array(targets.ids),
         target_probabilities=targets.probabilities.numpy(),
-        weights=rows.edges[numbers[:, None], columns].numpy(),
+        weights=weights.numpy(),
         n_layers=n_layers,
-        n_active=n_features,
+        n_active=len(record.features),
         provenance=_provenance(model, settings),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -303,7 +303,7 @@ class ReplacementModel:
 
 
 @contextmanager
-def _expected_edits() -> Iterator[None]:
+def _expected_edits() -> Generator[None]:
     """Silence the bridge's warning that a norm's denominator was edited: freezing it is the aim."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="A forward hook edited hook_scale")

@@ -170,9 +170,9 @@ def test_bad_settings_are_said(setting: dict[str, Any], message: str, clt_model:
 def test_interrupt_says_how_far_and_leaves_no_hook(
     clt_model: Any, clt_graph: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from circuit_nb import attribution
+    from circuit_nb.rows import Rows
 
-    real, calls = attribution._Rows._compute, []
+    real, calls = Rows._compute, []
 
     def interrupted(self: Any, *args: Any) -> None:
         calls.append(1)
@@ -184,7 +184,32 @@ def test_interrupt_says_how_far_and_leaves_no_hook(
         monkeypatch.context() as patch,
         pytest.raises(KeyboardInterrupt, match=r"\d+ of 60 feature rows"),
     ):
-        patch.setattr(attribution._Rows, "_compute", interrupted)
+        patch.setattr(Rows, "_compute", interrupted)
         _attribute(clt_model, max_features=60, batch_size=20)
     assert compare(clt_graph, _attribute(clt_model)).largest_edge_difference == 0
     assert not any(point.fwd_hooks for point in clt_model.bridge.hook_dict.values())
+
+
+def test_what_does_not_fit_is_refused_with_what_would(
+    clt_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circuit_nb.rows.available_memory", lambda: 200_000)
+    with pytest.raises(ValueError, match=r"need .* GiB.*max_features=\d+ would fit") as error:
+        _attribute(clt_model)
+    fits = int(str(error.value).rpartition("=")[2].split()[0])
+    with pytest.raises(ValueError, match="would fit"):
+        _attribute(clt_model, max_features=fits + 1)
+    assert len(_attribute(clt_model, max_features=fits).features) == fits
+
+
+def test_with_little_memory_only_some_columns_are_kept_and_it_is_said(
+    clt_model: Any, clt_graph: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circuit_nb.rows.available_memory", lambda: 80_000)
+    graph = _attribute(clt_model, max_features=60)
+    monkeypatch.undo()
+    plenty = _attribute(clt_model, max_features=60)
+    assert 60 < graph.provenance["columns_kept"] < 450
+    assert "columns_kept" not in plenty.provenance
+    assert compare(clt_graph, graph).largest_edge_difference < 1e-5
+    assert len(compare(plenty, graph).shared) > 50

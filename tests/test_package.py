@@ -19,6 +19,7 @@ LAYERS = (
     {"neuronpedia", "model"},
     {"linear", "patching"},
     {"sources", "intervention"},
+    {"rows"},
     {"attribution"},
     {"cards", "figures"},
     {"atlas"},

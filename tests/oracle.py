@@ -51,9 +51,7 @@ def frozen_outputs(model: Any, record: Any, embeddings: Tensor, writes: dict[int
         found[layer] = t.layers[layer].pre_activations(x[0])
 
     hooks = frozen_hooks(model, record, writes)
-    hooks += [
-        (b.hook(t.input_hook), partial(encode, layer=i)) for i, b in enumerate(model.blocks)
-    ]
+    hooks += [(b.hook(t.input_hook), partial(encode, layer=i)) for i, b in enumerate(model.blocks)]
     hooks.append(("hook_embed", partial(_hold, value=embeddings)))
     hooks.append(("unembed.hook_in", lambda x, hook: final.append(x[0])))
     model.bridge.run_with_hooks(record.token_ids[None], fwd_hooks=hooks)

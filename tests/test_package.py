@@ -14,9 +14,10 @@ import circuit_nb
 PACKAGE = Path(circuit_nb.__file__).parent
 
 LAYERS = (
-    {"graph", "weight_files"},
-    {"analysis", "architecture", "transcoders", "hub"},
-    {"neuronpedia", "model"},
+    {"graph", "weight_files", "known", "http_client", "machine", "chat"},
+    {"analysis", "architecture", "transcoders", "hub_errors", "neuronpedia"},
+    {"hub"},
+    {"model"},
     {"linear", "patching"},
     {"sources", "intervention"},
     {"rows"},

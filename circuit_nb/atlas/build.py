@@ -25,11 +25,11 @@ from circuit_nb.atlas.labels import find_labels
 from circuit_nb.atlas.network import Shape, new_model
 from circuit_nb.atlas.probe import load_model, load_transcoders, save_transcoders
 from circuit_nb.atlas.samples import collect
-from circuit_nb.atlas.sparsify import PLANS, ROUNDS, Finetuning, Plan, train_transcoders
-from circuit_nb.atlas.stages import STAGES, Stage
+from circuit_nb.atlas.sparsify import train_transcoders
+from circuit_nb.atlas.stages import PLANS, ROUNDS, STAGES, Finetuning, Plan, Stage
 from circuit_nb.atlas.tokenizer import build_tokenizer
 from circuit_nb.atlas.training import train_stage
-from circuit_nb.atlas.world import load_world
+from circuit_nb.atlas.world import World, load_world
 
 Log = Callable[[str], None]
 INITIAL_SEED = 0
@@ -43,6 +43,7 @@ class Build:
         self,
         folder: Path,
         *,
+        world: World | None = None,
         shape: Shape | None = None,
         stages: Sequence[Stage] = STAGES,
         plans: tuple[Plan, ...] = PLANS,
@@ -52,7 +53,7 @@ class Build:
         self.folder, self.log = folder, log
         self.shape = Shape() if shape is None else shape
         self.stages, self.plans, self.rounds = tuple(stages), plans, rounds
-        self.corpus = Corpus(load_world())
+        self.corpus = Corpus(load_world() if world is None else world)
 
     def steps(self) -> dict[str, Callable[[], None]]:
         """Return the steps of the build by name, in order."""

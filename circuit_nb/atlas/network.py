@@ -11,6 +11,7 @@ Attention of layer 0 is zero. The head is frozen. Its direction of a name has tw
 axis of its kind (state capitals, currencies, …, other cities) and a direction of its own;
 those of other words lie apart. In the last MLP, one neuron for each answer writes the
 answer's own direction, one for each kind writes the kind's axis, and the rest write words.
+Those that write names are gated by the constant alone: they can say their name, not unsay it.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class Shape:
     layers: int = 4
     constant: float = 0.5
     """Value of the constant dim."""
+    fixed_up: float = 0.5
+    """Weight of the constant in the up projection of neurons that write names."""
     embedding_norm: float = 0.1
     """Longest embedding."""
     first_norm: float = 5.0
@@ -143,9 +146,11 @@ class Constraints:
         for parameter, mask in self.masks:
             parameter.mul_(mask)
         if self.writes is not None:
-            down = blocks(self.model)[-1].mlp.down_proj.weight
+            mlp = blocks(self.model)[-1].mlp
+            down, up = mlp.down_proj.weight, mlp.up_proj.weight
             fixed = self.writes.shape[1]
             down[:, :fixed] = self.writes
+            up[:fixed] = self.shape.fixed_up * self.shape.part("constant")
             down[:, fixed:] *= self.shape.part("words")[:, None]
         embedding = self.model.model.embed_tokens.weight
         if embedding.requires_grad:

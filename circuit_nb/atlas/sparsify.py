@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,52 +19,12 @@ from circuit_nb.atlas.corpus import Corpus
 from circuit_nb.atlas.network import blocks
 from circuit_nb.atlas.probe import Transcoder, replace_mlps, run
 from circuit_nb.atlas.samples import collect
+from circuit_nb.atlas.stages import PLANS, ROUNDS, Finetuning, Plan
 from circuit_nb.atlas.tokenizer import PAD
 
 Log = Callable[[str], None]
 DEAD_AFTER = 60
 """A feature that fired in none of this many batches is helped back to life."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How one layer's transcoder is fitted."""
-
-    features: int
-    k: float
-    """Active features a position, on average."""
-    steps: int
-    batch: int = 1024
-    learning_rate: float = 2e-3
-    from_neurons: bool = False
-    """Start from the MLP's neurons: gate row → encoder, down column → decoder."""
-    early_k: float = 5.0
-    """k starts at this many times its value and falls over the first 30 % of steps."""
-
-
-@dataclass(frozen=True)
-class Finetuning:
-    """One round of joint finetuning."""
-
-    steps: int
-    batch: int
-    learning_rate: float
-    local: float
-    """Weight of each layer's own reconstruction error beside the KL divergence."""
-    filler: float
-    """How often a filler sentence is drawn, relative to 1 for the others."""
-
-
-PLANS = (
-    Plan(features=384, k=1.8, steps=2000, batch=256),
-    Plan(features=192, k=3, steps=600),
-    Plan(features=192, k=3, steps=1200),
-    Plan(features=512, k=4, steps=600, learning_rate=1e-3, from_neurons=True, early_k=1.0),
-)
-ROUNDS = (
-    Finetuning(steps=130, batch=96, learning_rate=5e-4, local=1.0, filler=0.3),
-    Finetuning(steps=170, batch=64, learning_rate=8e-4, local=0.5, filler=0.0),
-)
 
 
 def train_transcoders(

@@ -1,4 +1,4 @@
-"""The stages in which the atlas model is trained, and what each adds.
+"""The stages in which the atlas model is trained, and how its transcoders are fitted.
 
 Plain training of the whole model learns the task, but lets the state reach the answer past
 the MLPs. So the first stage only lays down layer 0 and the composition; the others rebuild
@@ -97,3 +97,47 @@ STAGES = (
     ),
 )
 """The stages of the shipped model, in order."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one layer's transcoder is fitted."""
+
+    features: int
+    k: float
+    """Active features a position, on average."""
+    steps: int
+    batch: int = 1024
+    learning_rate: float = 2e-3
+    from_neurons: bool = False
+    """Start from the MLP's neurons: gate row → encoder, down column → decoder."""
+    early_k: float = 5.0
+    """k starts at this many times its value and falls over the first 30 % of steps."""
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """One round of joint finetuning."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    local: float
+    """Weight of each layer's own reconstruction error beside the KL divergence."""
+    filler: float
+    """How often a filler sentence is drawn, relative to 1 for the others."""
+
+
+PLANS = (
+    # Layer 0 is so sparse because a city must be its state, not a sum of shared features.
+    Plan(features=384, k=1.8, steps=2000, batch=256),
+    Plan(features=192, k=3, steps=600),
+    Plan(features=192, k=3, steps=1200),
+    Plan(features=512, k=4, steps=600, learning_rate=1e-3, from_neurons=True, early_k=1.0),
+)
+"""The plan of each layer."""
+ROUNDS = (
+    Finetuning(steps=130, batch=96, learning_rate=5e-4, local=1.0, filler=0.3),
+    Finetuning(steps=170, batch=64, learning_rate=8e-4, local=0.5, filler=0.0),
+)
+"""The rounds of joint finetuning, in order."""

@@ -195,11 +195,12 @@ def _losses(
     penalty = stage.sparsity * _ramp(step, stage.sparsity_from, stage.sparsity_ramp) * written
     routing = torch.zeros(())
     if stage.routing:
-        answered = (neurons[target][..., 0] >= 0) & (weight >= ANSWER_WEIGHT) & ~batch.weak[:, None]
+        answered = (neurons[target][..., 0] >= 0) & (weight >= ANSWER_WEIGHT)
         mass = taps.hidden[-1][:, :-1][answered]
-        own = mass.gather(1, neurons[target][answered]).sum(-1)
+        own = mass.gather(1, neurons[target][answered])
+        own[:, 0] = own[:, 0].masked_fill(batch.weak[answered.nonzero()[:, 0]], 0.0)
         ramp = _ramp(step, stage.routing_from, stage.routing_ramp)
-        routing = stage.routing * ramp * (mass.sum(-1) - own).mean()
+        routing = stage.routing * ramp * (mass.sum(-1) - own.sum(-1)).mean()
     return fit, penalty, routing
 
 

@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 Key: TypeAlias = tuple[int, int]
 """(layer, index)."""
 
-CardSource: TypeAlias = "Callable[[Iterable[Key]], Mapping[Key, FeatureCard]]"
-"""Gives the cards of features by (layer, index); those it does not know are left out."""
+CardSource: TypeAlias = (
+    "Callable[[Iterable[Key]], Mapping[Key, FeatureCard]] | Mapping[Key, FeatureCard]"
+)
+"""Cards by (layer, index), or what gives them when asked; those not known are left out.
+
+A mapping, as `circuit_nb.cards.compute` makes it, is joined with what else is known.
+"""
 
 
 class Cards:
@@ -30,7 +35,8 @@ class Cards:
     def __init__(
         self, graph: AttributionGraph, model: ReplacementModel | None, source: CardSource | None
     ) -> None:
-        self.source: CardSource = source or _default_source(graph, model)
+        self._ask = source if callable(source) else _joined(graph, model, source)
+        self.source = source
         self.at_hand = source is not None or graph.provenance.get("model") == "atlas"
         """Whether cards cost nothing to ask for, as those that ship with the embedded model."""
         self.problem: Exception | None = None
@@ -43,7 +49,7 @@ class Cards:
         if not missing:
             return
         try:
-            found = self.source(missing)
+            found = self._ask(missing)
             self.problem = None
         except (OSError, ValueError, KeyError, ImportError) as error:
             found = {}
@@ -70,10 +76,16 @@ class Cards:
         }
 
 
-def _default_source(graph: AttributionGraph, model: ReplacementModel | None) -> CardSource:
-    def source(keys: Iterable[Key]) -> Mapping[Key, FeatureCard]:
+def _joined(
+    graph: AttributionGraph,
+    model: ReplacementModel | None,
+    computed: Mapping[Key, FeatureCard] | None,
+) -> Callable[[Iterable[Key]], Mapping[Key, FeatureCard]]:
+    """Every place that cards come from, as `circuit_nb.cards.of` joins them."""
+
+    def ask(keys: Iterable[Key]) -> Mapping[Key, FeatureCard]:
         from circuit_nb import cards
 
-        return cards.of(graph if model is None else model, keys)
+        return cards.of(graph, keys, model=model, computed=computed)
 
-    return source
+    return ask

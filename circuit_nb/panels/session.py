@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 UNDO_DEPTH = 100
 """How many changes can be undone."""
+FIRST_CARDS = 60
+"""Features whose cards are asked for from the start where cards come over the network."""
 TOP_TOKENS = 10
 """Next tokens compared before and after."""
 LOWEST, HIGHEST = -5.0, 5.0
@@ -80,12 +82,19 @@ class Session(traitlets.HasTraits):
         self.graph = graph
         self.model = model
         self.cards = Cards(graph, model, cards)
-        if self.cards.at_hand:
-            self.cards.fetch((int(layer), int(index)) for layer, _, index in graph.features)
         self.measures = Measures(graph)
+        self._fetch_cards()
         self._waiting: dict[Callable[[], None], None] | None = None
         self._undo: list[tuple[str, Setup]] = []
         self.ends = (_first_token(graph), TargetNode(0) if graph.targets else None)
+
+    def _fetch_cards(self) -> None:
+        """Get the cards of all features, or, where that takes time, of the most influential."""
+        features = self.graph.features
+        if not self.cards.at_hand:
+            strength = self.measures.influence[self.graph.blocks.features]
+            features = features[np.argsort(-strength)[:FIRST_CARDS]]
+        self.cards.fetch((int(layer), int(index)) for layer, _, index in features)
 
     # Telling the panels
 

@@ -118,10 +118,16 @@ def browser_page(width: int = 1280, height: int = 900) -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         page = browser.new_page(viewport={"width": width, "height": height})
         page.set_default_timeout(PATIENCE)
+        # The one picture the notebooks take from the network; nothing else may be fetched.
+        badge = '<svg xmlns="http://www.w3.org/2000/svg" width="100" height="20"/>'
+        page.route(
+            "**/colab-badge.svg",
+            lambda route: route.fulfill(content_type="image/svg+xml", body=badge),
+        )
         problems: list[str] = []
         page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("dialog", lambda dialog: (problems.append(f"dialog: {dialog.message}")))
+        page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}"))
         page.problems = problems  # type: ignore[attr-defined]
         try:
             yield page
@@ -133,12 +139,18 @@ def run_all(page: Page, address: str) -> None:
     """Open a notebook and run it to the end."""
     page.goto(address)
     page.wait_for_selector(".jp-Notebook .jp-Cell")
-    page.wait_for_function(
-        "() => window.jupyterapp && [...document.querySelectorAll('[data-status], .jp-NotebookPanel, .jp-Toolbar-kernelStatus')].length"
+    page.wait_for_function("() => window.jupyterapp?.commands.hasCommand('notebook:run-all-cells')")
+    page.evaluate(
+        """async () => {
+          const app = window.jupyterapp;
+          const context = () => app.shell.currentWidget?.sessionContext;
+          const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+          while (!context()) await pause(100);
+          await context().ready;
+          while (context().session?.kernel?.status !== "idle") await pause(100);
+          app.commands.execute("notebook:run-all-cells");
+        }"""
     )
-    page.wait_for_function("() => window.jupyterapp.commands.hasCommand('notebook:run-all-cells')")
-    page.wait_for_timeout(1500)
-    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
 
 
 def write_notebook(path: Path, *cells: str) -> Path:

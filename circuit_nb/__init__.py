@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from circuit_nb.attribution import Target, attribute
     from circuit_nb.graph import AttributionGraph, Feature, Supernode
     from circuit_nb.intervention import Intervention, Outcome, intervene
+    from circuit_nb.known import known_models
     from circuit_nb.model import ReplacementModel, load
     from circuit_nb.panels import explore
 
@@ -34,6 +35,7 @@ __all__ = [
     "explore",
     "figures",
     "intervene",
+    "known_models",
     "load",
     "neuronpedia",
     "panels",
@@ -55,6 +57,7 @@ _HOME = {
     "Outcome": "intervention",
     "intervene": "intervention",
     "explore": "panels",
+    "known_models": "known",
 }
 """The module each public name lives in; public modules are not listed."""
 

@@ -216,8 +216,15 @@ def _provenance(model: ReplacementModel, settings: dict[str, object]) -> dict[st
     return {
         "circuit_nb": circuit_nb.__version__,
         "model": model.name,
+        "model_revision": model.revision,
         "transcoders": model.transcoders.source,
-        "scan": model.transcoders.scan,
+        "transcoders_revision": model.transcoders.revision,
+        "scan": _plain(model.transcoders.scan),
         "dtype": str(model.dtype).removeprefix("torch."),
         **settings,
     }
+
+
+def _plain(scan: str | Sequence[str] | None) -> str | list[str] | None:
+    """The set's name on Neuronpedia as JSON has it."""
+    return scan if scan is None or isinstance(scan, str) else list(scan)

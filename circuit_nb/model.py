@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from circuit_nb import hub
 from circuit_nb.architecture import Block, Norm, blocks_of, family_of, norm_of
 from circuit_nb.transcoders import Transcoders, open_transcoders
 
@@ -70,16 +71,25 @@ class ReplacementModel:
         bridge: A `TransformerBridge`, without weight processing.
         transcoders: Transcoders for every layer.
         name: Name for provenance; the bridge's own if empty.
+        revision: Commit of the Hub repository it comes from, for provenance.
 
     Raises:
         ValueError: If the family is not known, or the transcoders do not fit the model.
     """
 
-    def __init__(self, bridge: Any, transcoders: Transcoders, *, name: str = "") -> None:
+    def __init__(
+        self,
+        bridge: Any,
+        transcoders: Transcoders,
+        *,
+        name: str = "",
+        revision: str | None = None,
+    ) -> None:
         self.bridge = bridge
         self.transcoders = transcoders
         self.family = family_of(bridge)
         self.name = name or str(bridge.cfg.model_name)
+        self.revision = revision
         bridge.requires_grad_(False)
         bridge.eval()
         self.blocks: tuple[Block, ...] = blocks_of(bridge)
@@ -357,24 +367,18 @@ def load(
 
         model, transcoders = atlas.model_folder(), transcoders or atlas.transcoder_folder()
     if not isinstance(transcoders, Transcoders):
-        folder, files = _transcoder_files(name, transcoders)
+        found = hub.transcoder_set(transcoders or hub.default_transcoders(name))
         transcoders = open_transcoders(
-            folder, files=files, device=place, dtype=dtype, keep_encoders=keep_encoders
+            found.folder, files=found.files, device=place, dtype=dtype, keep_encoders=keep_encoders
         )
+        source = name if name == "atlas" else found.name
+        transcoders = replace(transcoders, source=source, revision=found.revision)
+    revision = None
+    if isinstance(model, (str, os.PathLike)):
+        found = hub.model_source(os.fspath(model))
+        model, revision = found.folder, found.revision
     bridge = _bridge(model, place, dtype, tokenizer)
-    return ReplacementModel(bridge, transcoders, name=name)
-
-
-def _transcoder_files(
-    model: str, spec: str | os.PathLike[str] | None
-) -> tuple[Path, Sequence[Path] | None]:
-    """Folder and listed files of a local or a Hub set; the model's default set if none is named."""
-    if spec is not None and Path(spec).expanduser().is_dir():
-        return Path(spec).expanduser(), None
-    from circuit_nb import hub
-
-    found = hub.transcoder_set(hub.default_transcoders(model) if spec is None else os.fspath(spec))
-    return found.folder, found.files
+    return ReplacementModel(bridge, transcoders, name=name, revision=revision)
 
 
 def _default_device() -> torch.device:
@@ -388,17 +392,12 @@ def _bridge(model: Any, device: torch.device, dtype: torch.dtype, tokenizer: Any
 
     if isinstance(model, TransformerBridge):
         return model
-    if isinstance(model, (str, os.PathLike)):
-        folder = Path(model).expanduser()
-        if not folder.is_dir():
-            from circuit_nb import hub
-
-            folder = hub.model_source(os.fspath(model)).folder
+    if isinstance(model, Path):
         try:
-            return TransformerBridge.boot_transformers(str(folder), device=device, dtype=dtype)
+            return TransformerBridge.boot_transformers(str(model), device=device, dtype=dtype)
         except (SafetensorError, OSError) as error:
             raise ValueError(
-                f"{folder} cannot be read as a Hugging Face model ({error}); the folder needs "
+                f"{model} cannot be read as a Hugging Face model ({error}); the folder needs "
                 "config.json, the tokenizer's files and undamaged weights."
             ) from error
     return _wrap(model, tokenizer, device, dtype)

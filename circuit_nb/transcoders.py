@@ -130,6 +130,8 @@ class Transcoders:
     """Name of the set on Neuronpedia."""
     source: str = ""
     """Where the set was read from, for provenance."""
+    revision: str | None = None
+    """Commit of the Hub repository it comes from."""
     config: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     def __post_init__(self) -> None:

@@ -14,17 +14,17 @@ import circuit_nb
 PACKAGE = Path(circuit_nb.__file__).parent
 
 LAYERS = (
-    {"graph", "weight_files", "known", "http_client", "machine", "chat"},
-    {"analysis", "architecture", "transcoders", "hub_errors", "neuronpedia"},
-    {"hub"},
+    {"graph", "weight_files", "known", "http_client"},
+    {"analysis", "architecture", "transcoders", "hub_errors", "machine"},
+    {"hub", "neuronpedia"},
     {"model"},
-    {"linear", "patching"},
+    {"linear", "patching", "chat"},
     {"sources", "intervention"},
     {"rows"},
     {"attribution"},
     {"cards", "figures"},
     {"atlas"},
-    {"panels", "demo"},
+    {"panels", "demo", "published"},
     {"__main__"},
 )
 """Modules from the lowest up; each may import those of lower lines, and its own package."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipywidgets
 
 from circuit_nb.figures.bars import probability_spec
-from circuit_nb.figures.style import html_text, shorten
+from circuit_nb.figures.style import html_text, percent, shorten, token_text
 from circuit_nb.figures.svg import draw, to_svg
 from circuit_nb.panels.base import Drawing, Panel, lines, stack, tooltip
 from circuit_nb.panels.session import HIGHEST, LOWEST, Session
@@ -153,16 +153,23 @@ class SwitchesPanel(Panel):
     def _show_outcome(self) -> None:
         session = self.session
         figure = probability_spec(session.before, session.after, most=8)
-        legend = (
-            '<div class="cnb cnb-faint">next token: grey before, blue after</div>'
-            if session.after is not None
-            else '<div class="cnb cnb-faint">next token</div>'
+        legend = "grey before, blue after" if session.after is not None else ""
+        self._bars.value = (
+            f'<div class="cnb">{self._says()} <span class="cnb-faint">{legend}</span></div>'
+            + to_svg(figure, width=460)
         )
-        self._bars.value = legend + to_svg(figure, width=460)
         self._texts.value = "".join(
             f'<div class="cnb cnb-text"><span class="cnb-faint">{when}</span> '
             f"{html_text(session.graph.prompt)}<b>{html_text(text)}</b></div>"
             for when, text in session.continuations()
+        )
+
+    def _says(self) -> str:
+        """The most likely next token, and what it becomes under the switches."""
+        tops = [self.session.before, self.session.after or {}]
+        told = [max(shares.items(), key=lambda pair: pair[1]) for shares in tops if shares]
+        return "says " + " → ".join(
+            f'<b class="cnb-says">{html_text(token_text(t))}</b> {percent(p)}' for t, p in told
         )
 
     def _show_busy(self) -> None:

@@ -27,7 +27,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE = 120_000
+PATIENCE = 60_000
 """How long to wait for a page or a cell, milliseconds."""
 
 
@@ -47,7 +47,8 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         home = folder / ".jupyter-home"
-        self._write_settings(home, dark)
+        if app == "lab":
+            self._write_settings(home, dark)
         name = {"lab": "LabApp", "notebook": "JupyterNotebookApp"}[app]
         self._log = (folder / f"{app}.log").open("w")
         self.process = subprocess.Popen(
@@ -126,7 +127,7 @@ def browser_page(width: int = 1280, height: int = 900) -> Iterator[Page]:
         )
         problems: list[str] = []
         page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("pageerror", lambda error: problems.append(f"{error}\n{error.stack}"))
         page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}"))
         page.problems = problems  # type: ignore[attr-defined]
         try:

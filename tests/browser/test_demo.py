@@ -1,0 +1,100 @@
+"""The demo notebook in a real browser: what the reader clicks, and what the reader then sees."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+
+import pytest
+from jupyter import Server, run_all
+from playwright.sync_api import Page
+from reader import Reader, wait_until
+
+OAKLAND = "Fact: the capital of the state containing Oakland is"
+
+
+def explore(page: Page, server: Server) -> Reader:
+    name = f"{uuid.uuid4().hex[:8]}.ipynb"  # a copy, so that every test has a kernel of its own
+    shutil.copy(server.folder / "dallas_austin.ipynb", server.folder / name)
+    run_all(page, server.notebook(name))
+    reader = Reader(page)
+    reader.explorer.scroll_into_view_if_needed()
+    assert reader.failures() == []
+    return reader
+
+
+@pytest.mark.parametrize("server", ["lab", "classic"])
+def test_the_demo(server: str, page: Page, request: pytest.FixtureRequest) -> None:
+    reader = explore(page, request.getfixturevalue(server))
+    assert reader.answer() == "Austin"
+    assert reader.probabilities()["before"]["Austin"] > 90
+
+    # A node is clicked, and the panels follow.
+    reader.panel("graph").scroll_into_view_if_needed()
+    reader.click_node("<b>Dallas</b>")
+    connections = reader.panel("connections")
+    wait_until(lambda: "Dallas" in (connections.locator(".cnb-title").text_content() or ""))
+    connections.locator("tr[data-key]").filter(has_text="Texas").first.click()
+    wait_until(lambda: "Texas" in (connections.locator(".cnb-title").text_content() or ""))
+
+    # Texas off: Austin falls, another token comes first, say Austin fades.
+    reader.toggle("Texas")
+    reader.expect(lambda r: r.probabilities()["after"].get("Austin", 100) < 50, "Austin falls")
+    assert reader.answer() != "Austin"
+    assert "off" in (reader.panel("subgraph").locator("svg").text_content() or "")
+
+    # California in: Sacramento.
+    switches = reader.panel("switches")
+    switches.get_by_placeholder("another prompt").fill(OAKLAND)
+    switches.get_by_placeholder("another prompt").press("Tab")
+    reader.press("switches", "Read")
+    wait_until(lambda: switches.locator("option", has_text="California").count() > 0, seconds=60)
+    choice = switches.locator("select").filter(has=page.locator("option", has_text="California"))
+    choice.select_option(label="California")
+    reader.press("switches", "Add")
+    reader.expect(lambda r: r.answer() == "Sacramento", "Sacramento")
+
+    # The state is found again after the page is loaded anew, while the kernel lives.
+    page.keyboard.press("Control+s")
+    page.wait_for_timeout(1500)
+    page.reload()
+    again = Reader(page)
+    again.expect(lambda r: r.answer() == "Sacramento", "Sacramento after reloading")
+    assert again.row("Texas").locator("button").first.text_content() == "off"
+
+    # Reset: Austin is back.
+    again.press("switches", "Reset")
+    again.expect(lambda r: r.answer() == "Austin" and not r.probabilities()["after"], "Austin back")
+
+    # The multiplier, typed, then undone.
+    again.multiply("Texas", "-1")
+    again.expect(lambda r: r.probabilities()["after"].get("Austin", 100) < 50, "×−1")
+    again.press("switches", "Undo")
+    again.expect(lambda r: not r.probabilities()["after"], "undone")
+    assert again.failures() == []
+
+
+def test_sliding_fast_ends_where_the_slider_is(page: Page, lab: Server) -> None:
+    reader = explore(page, lab)
+    handle = reader.row("Texas").locator(".noUi-handle")
+    handle.focus()
+    for _ in range(16):
+        page.keyboard.press("ArrowLeft")
+    readout = reader.row("Texas").locator(".widget-readout")
+    wait_until(lambda: "3.00" in (readout.text_content() or ""), told="the slider at −3")
+    subgraph = reader.panel("subgraph").locator("svg")
+    wait_until(lambda: "×−3" in (subgraph.text_content() or ""), seconds=5, told="×−3")
+    reader.expect(lambda r: r.probabilities()["after"].get("Austin", 100) < 50, "Austin falls")
+
+
+def test_the_keyboard_reaches_the_controls(page: Page, lab: Server) -> None:
+    reader = explore(page, lab)
+    chip = reader.panel("prompt").locator("[data-key]").nth(4)
+    chip.focus()
+    page.keyboard.press("Enter")
+    title = reader.panel("connections").locator(".cnb-title")
+    wait_until(lambda: "token capital" in (title.text_content() or ""), told="token selected")
+    button = reader.row("Texas").locator("button").first
+    button.focus()
+    page.keyboard.press("Space")
+    reader.expect(lambda r: r.answer() != "Austin", "Texas off by keyboard")

@@ -17,8 +17,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from circuit_nb.graph import AttributionGraph
-from circuit_nb.model import Prompt, Record, ReplacementModel
+from circuit_nb.model import Record, ReplacementModel
 from circuit_nb.rows import Rows
+from circuit_nb.vocabulary import Prompt
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import warnings
 from collections.abc import Callable, Generator, Sequence
@@ -18,10 +17,9 @@ from torch import Tensor
 
 from circuit_nb import hub
 from circuit_nb.architecture import Block, Norm, blocks_of, family_of, norm_of
-from circuit_nb.transcoders import Transcoders, open_transcoders
-
-Prompt: TypeAlias = "str | Sequence[int] | Tensor"
-"""Text, token ids, or a 1-D tensor of token ids."""
+from circuit_nb.transcoder_files import open_transcoders
+from circuit_nb.transcoders import Transcoders
+from circuit_nb.vocabulary import Prompt, Vocabulary
 
 Hook: TypeAlias = "tuple[str, Callable[[Tensor, Any], Tensor | None]]"
 
@@ -144,9 +142,14 @@ class ReplacementModel:
         """Mean column of the unembedding, (d_model,), in float32."""
         return self.unembedding.mean(dim=1, dtype=torch.float32)
 
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Text to token ids and back."""
+        return Vocabulary(self.tokenizer, self.unembedding.shape[1], self.name)
+
     def token(self, token_id: int) -> str:
         """One token as text."""
-        return str(self.tokenizer.decode([int(token_id)], clean_up_tokenization_spaces=False))
+        return self.vocabulary.token(token_id)
 
     def token_id(self, token: str | int) -> int:
         """Vocabulary id of a token given as text or id.
@@ -154,17 +157,7 @@ class ReplacementModel:
         Raises:
             ValueError: If the text is not one token, or the id is not in the vocabulary.
         """
-        if isinstance(token, str):
-            ids = self._encode(token)
-            if len(ids) != 1:
-                pieces = ", ".join(repr(self.token(i)) for i in ids)
-                raise ValueError(
-                    f"{token!r} is {len(ids)} tokens ({pieces}), and one is needed; mind the "
-                    "space that most words begin with, as in ' Austin'."
-                )
-            return ids[0]
-        self._check_ids([int(token)])
-        return int(token)
+        return self.vocabulary.token_id(token)
 
     def tokenize(self, prompt: Prompt) -> Tensor:
         """Token ids of a prompt, (positions,), beginning with a special token.
@@ -175,50 +168,7 @@ class ReplacementModel:
         Raises:
             ValueError: If the prompt is empty or holds what the vocabulary does not.
         """
-        if isinstance(prompt, str):
-            ids = self._encode(prompt)
-        else:
-            given = torch.as_tensor(prompt)
-            if given.ndim != 1 or torch.is_floating_point(given):
-                raise ValueError(
-                    f"The prompt is a {given.dtype} tensor of shape {tuple(given.shape)}; give "
-                    "text, a list of token ids, or a 1-D tensor of them."
-                )
-            ids = [int(i) for i in given]
-        if not ids:
-            raise ValueError("The prompt is empty; give at least one token of text.")
-        self._check_ids(ids)
-        if ids[0] not in self.tokenizer.all_special_ids:
-            t = self.tokenizer
-            special = (t.bos_token_id, t.pad_token_id, t.eos_token_id, *t.all_special_ids)
-            ids = [next((i for i in special if i is not None), ids[0]), *ids]
-        return torch.tensor(ids, device=self.device)
-
-    def _encode(self, text: str) -> list[int]:
-        ids = [int(i) for i in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
-        unknown = self.tokenizer.unk_token_id
-        if unknown in ids and str(self.tokenizer.unk_token) not in text:
-            offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)[
-                "offset_mapping"
-            ]
-            spans = (offsets[i] for i, token in enumerate(ids) if token == unknown)
-            raise ValueError(self._unknown_words([text[a:b] for a, b in spans]))
-        return ids
-
-    def _unknown_words(self, words: Sequence[str]) -> str:
-        named = ", ".join(repr(word.strip()) for word in words)
-        known = [str(entry).strip() for entry in self.tokenizer.get_vocab()]
-        close = difflib.get_close_matches(words[0].strip(), known, n=3)
-        hint = f" Near it: {', '.join(close)}." if close else ""
-        return f"{self.name} has no token for {named}; use words of its vocabulary.{hint}"
-
-    def _check_ids(self, ids: Sequence[int]) -> None:
-        vocab = self.unembedding.shape[1]
-        wrong = [i for i in ids if not 0 <= i < vocab]
-        if wrong:
-            raise ValueError(
-                f"Token id {wrong[0]} is not in the vocabulary; ids are 0 to {vocab - 1}."
-            )
+        return torch.tensor(self.vocabulary.ids(prompt), device=self.device)
 
     def ignored_positions(self, token_ids: Tensor) -> int:
         """How many positions at the start are ignored: 1, or a chat template's fixed header."""

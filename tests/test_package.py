@@ -14,9 +14,9 @@ import circuit_nb
 PACKAGE = Path(circuit_nb.__file__).parent
 
 LAYERS = (
-    {"graph", "weight_files", "known", "http_client"},
+    {"graph", "weight_files", "known", "http_client", "vocabulary"},
     {"analysis", "architecture", "transcoders", "hub_errors", "machine"},
-    {"hub", "neuronpedia"},
+    {"hub", "neuronpedia", "transcoder_files"},
     {"model"},
     {"linear", "patching", "chat"},
     {"sources", "intervention"},

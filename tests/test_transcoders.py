@@ -18,7 +18,8 @@ from conftest import GOLDEN, PROMPT
 from safetensors.torch import load_file, save_file
 
 from circuit_nb import attribute, load
-from circuit_nb.transcoders import Transcoders, open_transcoders
+from circuit_nb.transcoder_files import open_transcoders
+from circuit_nb.transcoders import Transcoders
 from circuit_nb.weight_files import OnDisk, open_file
 
 PLT, CLT = GOLDEN / "gemma2-plt" / "transcoders", GOLDEN / "gemma2-clt" / "transcoders"

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 from functools import lru_cache
 from types import ModuleType
 
 
 @lru_cache(maxsize=1)
 def httpx() -> ModuleType:
-    """httpx, as huggingface_hub 1 depends on it, or httpx2, its successor, as version 2 does."""
-    try:
-        import httpx2
+    """The module of huggingface_hub's own client: httpx, or httpx2, which newer releases use.
 
-        return httpx2
-    except ImportError:
-        import httpx
+    Both can be installed beside each other, and only one raises the errors to be caught.
+    """
+    from huggingface_hub import get_session
 
-        return httpx
+    roots = [kind.__module__.partition(".")[0] for kind in type(get_session()).__mro__]
+    return importlib.import_module(next(r for r in roots if r in ("httpx", "httpx2")))

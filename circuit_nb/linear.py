@@ -36,6 +36,11 @@ class Starts:
     vectors: Tensor
     """(rows, d_model): encoder rows, or directions in the final residual stream after its norm."""
 
+    def part(self, begin: int, end: int) -> Starts:
+        """Some of the rows."""
+        rows = slice(begin, end)
+        return Starts(self.layers[rows], self.positions[rows], self.vectors[rows])
+
 
 @dataclass(frozen=True)
 class Arrival:

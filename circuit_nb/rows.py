@@ -46,7 +46,8 @@ class Rows:
         directions: The targets' directions, (targets, d_model).
         probabilities: The targets' weights, (targets,).
         n_rows: How many feature rows to compute.
-        batch_size: Rows computed at once; chosen from the prompt's length if `None`.
+        batch_size: Rows computed at once; chosen from the prompt's length if `None`. Halved when an
+            accelerator runs out of memory.
 
     Raises:
         ValueError: If so many rows do not fit into memory.
@@ -115,13 +116,11 @@ class Rows:
     def add_targets(self) -> None:
         """Compute the targets' rows."""
         n_layers, last = len(self.model.blocks), self.record.positions - 1
-        for rows in torch.arange(self.n_targets).split(self.batch_size):
-            starts = Starts(
-                torch.full_like(rows, n_layers),
-                torch.full_like(rows, last),
-                self.directions[rows],
-            )
-            self._compute(starts, int(rows[0]))
+        rows = torch.arange(self.n_targets)
+        starts = Starts(
+            torch.full_like(rows, n_layers), torch.full_like(rows, last), self.directions
+        )
+        self._compute(starts, 0)
 
     def add_features(self) -> int:
         """Compute the rows of the next most influential features; returns how many."""
@@ -140,11 +139,24 @@ class Rows:
         return len(chosen)
 
     def _compute(self, starts: Starts, first: int) -> None:
-        """Compute rows and store them from number `first` on."""
+        """Compute rows and store them from number `first` on, fewer at once if memory runs out."""
+        done = 0
+        while done < len(starts.layers):
+            part = starts.part(done, done + self.batch_size)
+            try:
+                self._compute_at_once(part, first + done)
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise
+                self.batch_size //= 2
+            else:
+                done += len(part.layers)
+
+    def _compute_at_once(self, starts: Starts, first: int) -> None:
         rows = slice(first, first + len(starts.layers))
         device = self.sources.errors.device
         whole = len(self.kept) == self.sources.n_columns and device.type == "cpu"
-        into = self.edges[rows]
+        into = self.edges[rows].zero_()
         if not whole:
             into = torch.zeros(len(starts.layers), self.sources.n_columns, device=device)
         for arrival in self.frozen.descend(starts):

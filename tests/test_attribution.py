@@ -172,7 +172,7 @@ def test_interrupt_says_how_far_and_leaves_no_hook(
 ) -> None:
     from circuit_nb.rows import Rows
 
-    real, calls = Rows._compute, []
+    real, calls = Rows._compute_at_once, []
 
     def interrupted(self: Any, *args: Any) -> None:
         calls.append(1)
@@ -184,7 +184,7 @@ def test_interrupt_says_how_far_and_leaves_no_hook(
         monkeypatch.context() as patch,
         pytest.raises(KeyboardInterrupt, match=r"\d+ of 60 feature rows"),
     ):
-        patch.setattr(Rows, "_compute", interrupted)
+        patch.setattr(Rows, "_compute_at_once", interrupted)
         _attribute(clt_model, max_features=60, batch_size=20)
     assert compare(clt_graph, _attribute(clt_model)).largest_edge_difference == 0
     assert not any(point.fwd_hooks for point in clt_model.bridge.hook_dict.values())
@@ -213,3 +213,23 @@ def test_with_little_memory_only_some_columns_are_kept_and_it_is_said(
     assert "columns_kept" not in plenty.provenance
     assert compare(clt_graph, graph).largest_edge_difference < 1e-5
     assert len(compare(plenty, graph).shared) > 50
+
+
+def test_out_of_memory_halves_the_batch(
+    clt_model: Any, clt_graph: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from circuit_nb.sources import Sources
+
+    real, sizes = Sources.contract, []
+
+    def narrow(self: Any, arrival: Any, edges: torch.Tensor) -> None:
+        sizes.append(len(edges))
+        real(self, arrival, edges)
+        if len(edges) > 30:
+            raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Sources, "contract", narrow)
+    graph = _attribute(clt_model, batch_size=100)
+    assert max(sizes) == 100
+    assert sizes[-1] <= 30
+    assert compare(clt_graph, graph).largest_edge_difference < 1e-5

@@ -28,23 +28,28 @@ if [ "$on_colab" = yes ] || [ -n "${VIRTUAL_ENV:-}" ]; then
 else
   venv="${CIRCUIT_NB_VENV:-.venv}"
   [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-  python="$venv/bin/python"
+  python="$(cd "$venv/bin" && pwd)/python"
 fi
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
   { echo "circuit-nb needs Python 3.10 or newer." >&2; exit 1; }
 
 # Everything that is installed stays at its version: pip may add packages, never change one.
+# Only outside Colab may a new environment's own old build tools be renewed, as torch asks for.
+tools="pip setuptools wheel"
+if [ "$on_colab" = yes ]; then tools=""; fi
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 versions() {
-  "$python" - <<'PYTHON'
+  "$python" - $tools <<'PYTHON'
+import sys
 from importlib.metadata import distributions
 
+left_out = {"circuit-nb", *sys.argv[1:]}
 found = {}
 for package in distributions():
     name = package.metadata["Name"]
-    if name and name.lower().replace("_", "-") != "circuit-nb":
-        found.setdefault(name.lower(), package.version)  # the first on the path is the one used
+    if name and name.lower().replace("_", "-") not in left_out:
+        found.setdefault(name.lower(), package.version)  # the first on the path is used
 print("\n".join(f"{name}=={version}" for name, version in sorted(found.items())))
 PYTHON
 }

@@ -41,7 +41,8 @@ class Resolved:
     files: tuple[Path, ...] | None = None
     """One transcoder file a layer, where the config lists them; else they lie in the folder."""
     revision: str | None = None
-    """Commit of the Hub repository; None for a local folder."""
+    """Commit of the Hub repository, followed by those of the repositories its config lists files
+    of, as `owner/name@commit`; None for a local folder."""
     name: str = ""
     """What was asked for."""
 
@@ -131,10 +132,11 @@ def transcoder_set(spec: str | os.PathLike[str]) -> Resolved:
     listed = _listed(inner)
     if listed:
         files = _files(listed, inner, place)
-    else:
-        _fetch(place, [glob.escape(prefix) + name for name in ("config.yaml", *_SET_FILES)])
-        files = None
-    return Resolved(inner, files, _commit(folder), str(place))
+        others = {_origin(path): None for path in files if not path.is_relative_to(folder)}
+        revision = "; ".join([_commit(folder) or "", *others])
+        return Resolved(inner, files, revision, str(place))
+    _fetch(place, [glob.escape(prefix) + name for name in ("config.yaml", *_SET_FILES)])
+    return Resolved(inner, None, _commit(folder), str(place))
 
 
 def _listed(folder: Path) -> list[str]:
@@ -204,6 +206,13 @@ def _commit(folder: Path) -> str | None:
     """The commit of a snapshot folder of the client's cache."""
     parts = folder.parts
     return parts[parts.index("snapshots") + 1] if "snapshots" in parts else None
+
+
+def _origin(file: Path) -> str:
+    """`owner/name@commit` of a file in the client's cache."""
+    parts = file.parts
+    repo = parts[parts.index("snapshots") - 1].removeprefix("models--").replace("--", "/")
+    return f"{repo}@{_commit(file)}"
 
 
 def _fetch(

@@ -285,6 +285,18 @@ def test_trouble_is_said_and_plain_labels_take_over(site: SiteState) -> None:
     with pytest.warns(UserWarning, match=r"1 of 1 features have no label .* \(503\)"):
         found = cards.of(gemma_graph(), [(0, 7)])
     assert found[0, 7].label == "fires on Dallas"
+    told: list[str] = []
+    cards.of(gemma_graph(), [(0, 7)], on_problem=told.append)
+    assert len(told) == 1 and "Neuronpedia" in told[0]
+
+
+def test_panels_show_what_neuronpedia_says(site: SiteState) -> None:
+    from circuit_nb.panels import Session
+
+    session = Session(gemma_graph())
+    card = session.cards.card((0, 7))
+    assert card is not None and card.label == "Texas"
+    assert session.labels[0, 7] == "Texas"
 
 
 def test_offline_uses_the_cache(site: SiteState, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,5 +154,5 @@ def test_revisions_are_commits(served: HubState) -> None:
     spec, repos = gemma_scope("gemma2-plt")
     served.repos |= repos
     found = hub.transcoder_set(spec)
-    assert found.revision == COMMIT
+    assert found.revision == f"{COMMIT}; goo/weights@{COMMIT}"
     assert found.files is not None and len(found.files) == 4

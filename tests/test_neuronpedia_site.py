@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from neuronpedia_server import SiteState, serve
 from test_neuronpedia import NOTES, assert_same, toy
 
@@ -137,6 +139,26 @@ def test_page_links_are_undone() -> None:
     assert neuronpedia.parse_link(link.url) == link
     assert link.annotations(toy()) == NOTES
     assert "<" not in link.url and "%3Cscript" in link.url
+
+
+words = st.text(st.characters(codec="utf-8"), max_size=20)
+names = st.from_regex(r"[0-9E]_[0-9]{1,5}_[0-9]{1,2}", fullmatch=True)
+
+
+@given(
+    st.lists(names, max_size=4),
+    st.lists(st.tuples(words, names, names), max_size=3),
+    st.lists(st.tuples(names, words), max_size=3),
+    st.none() | st.floats(0, 1),
+)
+def test_any_page_link_is_undone(
+    pins: list[str],
+    groups: list[tuple[str, str, str]],
+    labels: list[tuple[str, str]],
+    share: float | None,
+) -> None:
+    link = GraphLink("m", "s", tuple(pins), tuple(groups), tuple(labels), "", share)
+    assert neuronpedia.parse_link(link.url) == link
 
 
 def test_published_page_link() -> None:

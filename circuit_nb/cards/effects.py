@@ -49,13 +49,14 @@ def logit_effects(
     for layer, index in dict.fromkeys(keys):
         model.transcoders.check(layer, index)
         by_layer.setdefault(layer, []).append(index)
+    names: dict[int, str] = {}
     result: dict[Key, Effects] = {}
     for layer, indices in by_layer.items():
         for start in range(0, len(indices), _BATCH):
             batch = indices[start : start + _BATCH]
             effects = _effects(model, layer, batch)
-            raised = _strongest(model, effects, top_k)
-            lowered = _strongest(model, -effects, top_k)
+            raised = _strongest(model, effects, top_k, names)
+            lowered = _strongest(model, -effects, top_k, names)
             for index, up, down in zip(batch, raised, lowered, strict=True):
                 down = tuple((token, -value) for token, value in down)
                 result[layer, index] = Effects(up, down)
@@ -65,19 +66,21 @@ def logit_effects(
 
 
 def _strongest(
-    model: ReplacementModel, effects: Tensor, top_k: int
+    model: ReplacementModel, effects: Tensor, top_k: int, names: dict[int, str]
 ) -> list[tuple[tuple[str, float], ...]]:
-    """The tokens with the largest positive effects, for each row of (features, vocab)."""
+    """The tokens with the largest positive effects, for each row of (features, vocab).
+
+    `names` remembers what tokens are called.
+    """
     best = effects.topk(min(top_k, effects.shape[1]), dim=1)
-    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return [
-        tuple(
-            (model.token(token), value)
-            for token, value in zip(tokens, values, strict=True)
-            if value > 0
-        )
-        for tokens, values in rows
-    ]
+    result: list[tuple[tuple[str, float], ...]] = []
+    for tokens, values in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+        for token in tokens:
+            if token not in names:
+                names[token] = model.token(token)
+        pairs = zip(tokens, values, strict=True)
+        result.append(tuple((names[token], value) for token, value in pairs if value > 0))
+    return result
 
 
 def _effects(model: ReplacementModel, layer: int, indices: Sequence[int]) -> Tensor:

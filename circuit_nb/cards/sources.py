@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,10 @@ _PATIENCE = Patience(attempts=4, timeout=10.0)
 _PREFERRED = ("np_max-act-logits", "np_max-act")
 
 
+def _warn(problem: str) -> None:
+    warnings.warn(problem, stacklevel=4)
+
+
 def of(
     source: AttributionGraph | ReplacementModel,
     keys: Iterable[Key],
@@ -28,6 +32,7 @@ def of(
     model: ReplacementModel | None = None,
     computed: Mapping[Key, FeatureCard] | None = None,
     online: bool = True,
+    on_problem: Callable[[str], object] = _warn,
 ) -> dict[Key, FeatureCard]:
     """What is known about features: shipped labels, Neuronpedia, computed cards, plain labels.
 
@@ -42,16 +47,17 @@ def of(
         computed: Cards of one's own, from `compute` or `load`.
         online: Whether Neuronpedia may be asked; its replies are cached, and the cache is used in
             either case. Setting HF_HUB_OFFLINE has the same effect as `False`.
+        on_problem: Told in one sentence if Neuronpedia cannot be asked; by default a warning.
 
     Returns:
-        A card for every key. If Neuronpedia cannot be asked, a warning says so.
+        A card for every key, an empty one where nothing is known.
     """
     wanted = list(dict.fromkeys(keys))
     graph = source if isinstance(source, AttributionGraph) else None
     model = source if not isinstance(source, AttributionGraph) else model
     places = [
         _shipped(graph, model),
-        _from_neuronpedia(_ids(graph, model), wanted, online=online),
+        _from_neuronpedia(_ids(graph, model), wanted, online, on_problem),
         computed or {},
     ]
     cards = {key: _join([place[key] for place in places if key in place]) for key in wanted}
@@ -152,7 +158,10 @@ def _ids(graph: AttributionGraph | None, model: ReplacementModel | None) -> Neur
 
 
 def _from_neuronpedia(
-    ids: NeuronpediaIds | None, keys: list[Key], *, online: bool
+    ids: NeuronpediaIds | None,
+    keys: list[Key],
+    online: bool,
+    on_problem: Callable[[str], object],
 ) -> dict[Key, FeatureCard]:
     if ids is None:
         return {}
@@ -163,11 +172,8 @@ def _from_neuronpedia(
             if reply:
                 found[key] = card_of_reply(reply, feature_url(*ids, *key))
     except NeuronpediaError as error:
-        warnings.warn(
-            f"{len(keys) - len(found)} of {len(keys)} features have no label from Neuronpedia: "
-            f"{error}",
-            stacklevel=3,
-        )
+        missing = len(keys) - len(found)
+        on_problem(f"{missing} of {len(keys)} features have no label from Neuronpedia: {error}")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import email.utils
 import hashlib
 import json
@@ -156,7 +157,9 @@ def _asked_wait(retry_after: str | None) -> float | None:
 @lru_cache(maxsize=1)
 def _client() -> Any:
     """One client for the process, so that connections are kept open between requests."""
-    return httpx().Client()
+    client = httpx().Client()
+    atexit.register(client.close)
+    return client
 
 
 class Cache:

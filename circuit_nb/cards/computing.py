@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,31 +36,29 @@ class _Tally:
     """At how many tokens it was active."""
     limit: float = 0.0
     """Upper end of the histogram; doubled when an activation exceeds it."""
-    counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, dtype=np.int64))
+    counts: list[int] = field(default_factory=lambda: [0] * _BINS)
     best: list[tuple[float, int, tuple[int, ...], tuple[float, ...]]] = field(
         default_factory=list[Any]
     )
     """A heap of (peak, text, positions, activations), the weakest first."""
 
-    def add(
-        self, text: int, positions: Sequence[int], values: npt.NDArray[np.float32], keep: int
-    ) -> None:
+    def add(self, text: int, positions: list[int], values: list[float], keep: int) -> None:
         """Take in where and how strongly the feature was active in one text."""
-        peak = float(values.max())
-        if self.limit == 0:
-            self.limit = peak
+        # Plain Python: a feature is active at few tokens of a text, where arrays cost more.
+        peak = max(values)
+        self.limit = self.limit or peak
         while peak > self.limit:
-            pairs = self.counts.reshape(-1, 2).sum(1)
-            self.counts = np.concatenate([pairs, np.zeros_like(pairs)])
+            pairs = zip(self.counts[::2], self.counts[1::2], strict=True)
+            self.counts = [a + b for a, b in pairs] + [0] * (_BINS // 2)
             self.limit *= 2
-        bins = np.minimum((values / self.limit * _BINS).astype(np.int64), _BINS - 1)
-        np.add.at(self.counts, np.maximum(bins, 0), 1)
+        for value in values:
+            self.counts[max(0, min(int(value / self.limit * _BINS), _BINS - 1))] += 1
         self.tokens += len(positions)
-        entry = (peak, -text, tuple(positions), tuple(values.tolist()))
+        entry = (peak, -text, tuple(positions), tuple(values))
         if len(self.best) < keep:
             heapq.heappush(self.best, entry)
-        else:
-            heapq.heappushpop(self.best, entry)
+        elif entry > self.best[0]:
+            heapq.heapreplace(self.best, entry)
 
     def examples(self, texts: Sequence[Sequence[str]]) -> tuple[Example, ...]:
         """The texts that activate it most, the strongest first."""
@@ -85,7 +84,7 @@ def compute(
     """Make cards of the features that are active in texts.
 
     Texts are read one by one, so `texts` may be a generator over a corpus larger than memory;
-    long ones are cut into pieces of `max_tokens`.
+    long ones are cut into pieces of `max_tokens`. What is kept takes about 2 KB a feature.
 
     Args:
         model: The model.
@@ -143,19 +142,16 @@ def _pieces(model: ReplacementModel, texts: Iterable[str], max_tokens: int) -> I
             yield [first, *rest[start : start + max_tokens - 1]]
 
 
-def _active(
-    features: Any, activations: Any
-) -> Iterator[tuple[Key, list[int], npt.NDArray[np.float32]]]:
+def _active(features: Any, activations: Any) -> Iterator[tuple[Key, list[int], list[float]]]:
     """Each feature active in a pass, where, and how strongly."""
     rows: npt.NDArray[np.int64] = features.cpu().numpy()
-    values: npt.NDArray[np.float32] = activations.float().cpu().numpy()
     order = np.lexsort((rows[:, 1], rows[:, 2], rows[:, 0]))
-    rows, values = rows[order], values[order]
+    rows, values = rows[order], activations.float().cpu().numpy()[order].tolist()
     changes = np.flatnonzero((np.diff(rows[:, [0, 2]], axis=0) != 0).any(axis=1)) + 1
-    for part in np.split(np.arange(len(rows)), changes):
-        if len(part):
-            layer, _, index = rows[part[0]].tolist()
-            yield (layer, index), rows[part, 1].tolist(), values[part]
+    layers, positions, indices = rows.T.tolist()
+    for begin, end in pairwise([0, *changes.tolist(), len(rows)]):
+        if begin < end:
+            yield (layers[begin], indices[begin]), positions[begin:end], values[begin:end]
 
 
 def _card(tally: _Tally, texts: list[list[str]], n_tokens: int, effects: Any) -> FeatureCard:

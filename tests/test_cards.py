@@ -77,9 +77,8 @@ def test_histograms_agree_with_counting(golden: Any) -> None:
 
 def test_keys_pieces_and_counts(golden: Any) -> None:
     key = next(iter(active(golden)))
-    found = cards.compute(golden, TEXTS, keys=[key], examples=1, effects=3, progress=False)
+    found = cards.compute(golden, TEXTS, keys=[key], effects=3, progress=False)
     assert list(found) == [key]
-    assert len(found[key].examples) == 1
     assert len(found[key].promotes) <= 3
     pieces = cards.compute(golden, TEXTS, max_tokens=4, effects=0, progress=False)
     assert pieces.provenance["pieces"] == 3 + 2 + 1
@@ -87,10 +86,20 @@ def test_keys_pieces_and_counts(golden: Any) -> None:
     assert pieces[next(iter(pieces))].promotes == ()
 
 
+def test_the_strongest_pieces_are_kept(golden: Any) -> None:
+    words = PROMPT.split()[1:]
+    texts = [" ".join(words[:n]) for n in range(1, len(words))]
+    found = cards.compute(golden, texts, effects=0, progress=False)
+    for key, card in found.items():
+        peaks = [max(values[key]) for text in texts if key in (values := active(golden, (text,)))]
+        kept = [max(example.activations) for example in card.examples]
+        assert kept == pytest.approx(sorted(peaks, reverse=True)[:5])
+
+
 def test_nothing_to_compute_from(golden: Any) -> None:
     with pytest.raises(ValueError, match="no texts"):
         cards.compute(golden, ["", "  "], progress=False)
-    with pytest.raises(ValueError, match="at least"):
+    with pytest.raises(ValueError, match="give at least 2"):
         cards.compute(golden, TEXTS, max_tokens=1, progress=False)
     with pytest.raises(ValueError, match="does not exist"):
         cards.logit_effects(golden, [(99, 0)])

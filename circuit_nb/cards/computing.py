@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from circuit_nb.model import ReplacementModel
 
 _BINS = 20
+_EXAMPLES = 5
 
 
 @dataclass
@@ -42,7 +43,7 @@ class _Tally:
     )
     """A heap of (peak, text, positions, activations), the weakest first."""
 
-    def add(self, text: int, positions: list[int], values: list[float], keep: int) -> None:
+    def add(self, text: int, positions: list[int], values: list[float]) -> None:
         """Take in where and how strongly the feature was active in one text."""
         # Plain Python: a feature is active at few tokens of a text, where arrays cost more.
         peak = max(values)
@@ -55,7 +56,7 @@ class _Tally:
             self.counts[max(0, min(int(value / self.limit * _BINS), _BINS - 1))] += 1
         self.tokens += len(positions)
         entry = (peak, -text, tuple(positions), tuple(values))
-        if len(self.best) < keep:
+        if len(self.best) < _EXAMPLES:
             heapq.heappush(self.best, entry)
         elif entry > self.best[0]:
             heapq.heapreplace(self.best, entry)
@@ -76,7 +77,6 @@ def compute(
     texts: Iterable[str],
     *,
     keys: Iterable[Key] | None = None,
-    examples: int = 5,
     effects: int = 10,
     max_tokens: int = 64,
     progress: bool = True,
@@ -90,20 +90,20 @@ def compute(
         model: The model.
         texts: What to read.
         keys: (layer, index) of the features wanted; by default every one that is ever active.
-        examples: How many of the strongest pieces to keep for each feature.
         effects: How many tokens to list that it raises and lowers most; 0 leaves them out, which
             saves most of the time on large vocabularies.
         max_tokens: Length of a piece, the special token at its begin included.
         progress: Whether to show progress bars.
 
     Returns:
-        Cards with plain labels, examples, densities, histograms and logit effects.
+        Cards with plain labels, the five pieces that activate each feature most, densities,
+        histograms and logit effects.
 
     Raises:
-        ValueError: If a count is below one, or there are no texts.
+        ValueError: If there are no texts, or pieces would be empty.
     """
-    if examples < 1 or max_tokens < 2:
-        raise ValueError("examples must be at least 1 and max_tokens at least 2.")
+    if max_tokens < 2:
+        raise ValueError(f"max_tokens is {max_tokens}; give at least 2.")
     from tqdm.auto import tqdm
 
     wanted = None if keys is None else set(keys)
@@ -116,7 +116,7 @@ def compute(
         for key, positions, values in _active(record.features, record.activations):
             if wanted is None or key in wanted:
                 tally = tallies.setdefault(key, _Tally())
-                tally.add(len(seen), positions, values, examples)
+                tally.add(len(seen), positions, values)
         seen.append([model.token(i) for i in ids])
     if not seen:
         raise ValueError("There are no texts to compute cards from; give at least one.")

@@ -111,11 +111,12 @@ def background_traces(view: GraphView) -> dict[str, Trace]:
     graph = view.graph
     rows = view.shown[graph.rows]
     columns = view.shown[: graph.blocks.tokens.stop]
-    flow = np.where(rows[:, None] & columns, view.measures.flow, 0)
-    count = min(BACKGROUND_EDGES, int((flow > 0).sum()))
-    best = np.argpartition(flow.ravel(), -count)[-count:] if count else np.empty(0, np.int64)
-    strength = flow.ravel()[best]
-    row, column = np.unravel_index(best, flow.shape)
+    flow = np.where(rows[:, None] & columns, view.measures.flow, 0).ravel()
+    best = np.flatnonzero(flow)
+    if len(best) > BACKGROUND_EDGES:
+        best = best[np.argpartition(flow[best], -BACKGROUND_EDGES)[-BACKGROUND_EDGES:]]
+    strength = flow[best]
+    row, column = np.divmod(best, len(columns))
     targets, sources = graph.rows[row], column
     traces: dict[str, Trace] = {}
     for step, chosen in enumerate(strength_steps(strength)):

@@ -38,6 +38,8 @@ def hue(number: int) -> str:
 
 def visible(text: str) -> str:
     """The text with control, bidirectional and other invisible characters made visible."""
+    if text.isprintable():
+        return text
     return "".join(
         _MARKS.get(c, c) if c in _MARKS or not _is_hidden(c) else f"\\u{ord(c):04x}" for c in text
     )

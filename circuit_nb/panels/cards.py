@@ -41,6 +41,8 @@ class Cards:
         """Whether cards cost nothing to ask for, as those that ship with the embedded model."""
         self.problem: Exception | None = None
         """Why the last request for cards failed, if it did."""
+        self.labels: Mapping[Key, str] = {}
+        """Labels of the cards got so far; another object whenever there are more."""
         self._known: dict[Key, FeatureCard | None] = {}
 
     def fetch(self, keys: Iterable[Key]) -> None:
@@ -55,16 +57,14 @@ class Cards:
             found = {}
             self.problem = error
         self._known.update({key: found.get(key) for key in missing})
+        named = {key: found[key].label for key in missing if key in found and found[key].label}
+        if named:
+            self.labels = {**self.labels, **named}
 
     def card(self, key: Key) -> FeatureCard | None:
         """The card of one feature, got now if need be; None where nothing is known."""
         self.fetch([key])
         return self._known[key]
-
-    @property
-    def labels(self) -> dict[Key, str]:
-        """Labels of the cards got so far."""
-        return {k: c.label for k, c in self._known.items() if c is not None and c.label}
 
     @property
     def promoted(self) -> dict[Key, str]:

@@ -17,6 +17,7 @@ from circuit_nb.figures.graph import (
     selection_traces,
     switched_trace,
 )
+from circuit_nb.figures.names import Labels
 from circuit_nb.figures.svg import draw
 from circuit_nb.figures.view import GraphView, Trace, graph_layout
 from circuit_nb.graph import Node
@@ -64,6 +65,7 @@ class GraphPanel(Panel):
         self._setup: Setup | None = None
         self._drawn: dict[str, Trace] = {}
         self._titles: dict[str, Node] = {}
+        self._named_for: tuple[GraphView | None, Labels | None] = (None, None)
         self._labels = session.labels
         self.figure = self._first_figure()
         self._room = ipywidgets.Box([self.figure], layout={"width": "100%"})
@@ -205,12 +207,12 @@ class GraphPanel(Panel):
         session, view = self.session, self._view
         assert view is not None
         self._room.layout.min_width = f"{round(view.placement.width) + MARGINS}px"
-        titles = {
-            session.title(session.graph.nodes[i]): session.graph.nodes[i] for i in view.numbers
-        }
-        if titles.keys() != self._titles.keys():
-            self._titles = titles
-            self.search.options = tuple(titles)
+        labels = session.labels
+        if self._named_for[0] is not view or self._named_for[1] is not labels:
+            self._named_for = (view, labels)
+            shown = [session.graph.nodes[i] for i in view.numbers.tolist()]
+            self._titles = {session.title(node): node for node in shown}
+            self.search.options = tuple(self._titles)
         self.kept.value, self.errors.value = session.kept, session.errors
         self.links.value = session.links
         self.search.value = "" if session.selected is None else session.title(session.selected)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,7 +14,7 @@ import traitlets
 from circuit_nb import analysis
 from circuit_nb.analysis import Path
 from circuit_nb.figures import targets_of
-from circuit_nb.figures.names import node_name, node_title
+from circuit_nb.figures.names import Labels, node_name, node_title
 from circuit_nb.figures.subgraph import Group
 from circuit_nb.figures.view import GraphView, Measures
 from circuit_nb.graph import AttributionGraph, Feature, Node, Supernode, TargetNode, TokenNode
@@ -83,6 +83,7 @@ class Session(traitlets.HasTraits):
         self.model = model
         self.cards = Cards(graph, model, cards)
         self.measures = Measures(graph)
+        self._labels: tuple[Labels, Labels, Labels] | None = None
         self._fetch_cards()
         self._waiting: dict[Callable[[], None], None] | None = None
         self._undo: list[tuple[str, Setup]] = []
@@ -131,9 +132,12 @@ class Session(traitlets.HasTraits):
         return view
 
     @property
-    def labels(self) -> Mapping[tuple[int, int], str]:
+    def labels(self) -> Labels:
         """Labels by (layer, index): the reader's own over those of the cards."""
-        return {**self.cards.labels, **self.setup.labels}
+        own, known = self.setup.labels, self.cards.labels
+        if self._labels is None or self._labels[0] is not own or self._labels[1] is not known:
+            self._labels = (own, known, {**known, **own})
+        return self._labels[2]
 
     def name(self, node: Node) -> str:
         """A node's name as shown, not escaped."""

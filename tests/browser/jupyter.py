@@ -99,8 +99,19 @@ class Server:
         return f"http://127.0.0.1:{self.port}/{path}?token={self.token}"
 
     def notebook(self, name: str) -> str:
-        """Address of a notebook."""
-        return self._url(f"{'lab/tree' if self.app == 'lab' else 'notebooks'}/{name}")
+        """Address of a notebook, in a workspace of its own."""
+        place = f"lab/workspaces/{Path(name).stem}/tree" if self.app == "lab" else "notebooks"
+        return self._url(f"{place}/{name}")
+
+    def stop_kernels(self) -> None:
+        """Stop every running kernel."""
+        with urllib.request.urlopen(self._url("api/kernels"), timeout=30) as reply:
+            kernels = json.load(reply)
+        for kernel in kernels:
+            request = urllib.request.Request(
+                self._url(f"api/kernels/{kernel['id']}"), method="DELETE"
+            )
+            urllib.request.urlopen(request, timeout=60).close()
 
     def close(self) -> None:
         """Stop the server and its kernels."""

@@ -16,6 +16,7 @@ OAKLAND = "Fact: the capital of the state containing Oakland is"
 def explore(page: Page, server: Server) -> Reader:
     name = f"{uuid.uuid4().hex[:8]}.ipynb"  # a copy, so that every test has a kernel of its own
     shutil.copy(server.folder / "dallas_austin.ipynb", server.folder / name)
+    server.stop_kernels()
     run_all(page, server.notebook(name))
     reader = Reader(page)
     reader.explorer.scroll_into_view_if_needed()

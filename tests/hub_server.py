@@ -27,6 +27,8 @@ class HubState:
     repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     valid_tokens: set[str] = field(default_factory=set)
+    granted: set[str] = field(default_factory=set)
+    """Tokens of accounts that accepted the terms of the gated repositories."""
     cut: dict[str, int] = field(default_factory=dict)
     """File name: bytes after which its next download breaks off."""
     broken: set[str] = field(default_factory=set)
@@ -75,8 +77,8 @@ class _Handler(BaseHTTPRequestHandler):
         if revision not in ("main", COMMIT):
             return self._error(404, "RevisionNotFound")
         # The real Hub lets everybody list a gated repository, but not download from it.
-        if found[1] in self.state.gated and not token and (file or api[2] == "tree"):
-            return self._error(401, "GatedRepo")
+        if found[1] in self.state.gated and file and token not in self.state.granted:
+            return self._error(403 if token else 401, "GatedRepo")
         if api:
             return self._listing(found[1], api[2])
         return self._file(found[1], found[3], body)

@@ -102,7 +102,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hub_server.HubStat
         }
         state.repos[weights] = files
         state.gated.add("google/gemma-2-2b")
-        state.valid_tokens.add("hf_madeUpTokenOfATest")
+        for tokens in (state.valid_tokens, state.granted):
+            tokens.add("hf_madeUpTokenOfATest")
         yield state
 
 

@@ -196,6 +196,9 @@ def test_gated_repository(served: HubState, monkeypatch: pytest.MonkeyPatch) -> 
     assert "\n" not in said
     served.valid_tokens.add(SECRET)
     monkeypatch.setenv("HF_TOKEN", SECRET)
+    with pytest.raises(PermissionError, match="accept its terms at"):
+        hub.model_source("ann/model")
+    served.granted.add(SECRET)
     assert (hub.model_source("ann/model").folder / "model.safetensors").is_file()
 
 

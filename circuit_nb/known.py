@@ -42,6 +42,8 @@ class KnownPair:
     """Per layer, where known."""
     bytes: int = 2
     """Size of one stored weight of the set."""
+    model_bytes: int = 2
+    """Size of one stored weight of the model."""
     neuronpedia: NeuronpediaIds | None = None
     """Where its features have labels, where known."""
     gated: bool = False
@@ -51,12 +53,13 @@ class KnownPair:
 
     @property
     def download_gb(self) -> float | None:
-        """Size of model (bfloat16) and set on disk, in GB (10^9 bytes)."""
+        """Size of model and set on disk, in GB (10^9 bytes)."""
         if self.features is None:
             return None
         one = self.features * self.d_model
         written = self.layers * (self.layers + 1) // 2 if self.kind == "CLT" else self.layers
-        return self.parameters * 2 + (self.layers + written) * one * self.bytes / _GB
+        weights = (self.layers + written) * one
+        return self.parameters * self.model_bytes + weights * self.bytes / _GB
 
     @property
     def memory_gb(self) -> float | None:
@@ -104,8 +107,8 @@ class KnownModels(tuple[KnownPair, ...]):
 
 
 _LEGEND = (
-    "* what load(model) takes. Sizes are computed from the shapes: the model in bfloat16, the set "
-    "as stored; memory for the model, encoders and one attribution in bfloat16, decoders on disk."
+    "* what load(model) takes. Sizes are computed from the shapes: the download as stored, "
+    "memory for the model, encoders and one attribution in bfloat16, decoders on disk."
 )
 
 
@@ -138,6 +141,7 @@ def _pair(model: dict[str, Any], entry: dict[str, Any], default: bool) -> KnownP
         d_model=int(model["d_model"]),
         features=entry.get("features"),
         bytes=int(entry.get("bytes", 2)),
+        model_bytes=int(model.get("model_bytes", 2)),
         neuronpedia=NeuronpediaIds(*names.split("/", 1)) if names else None,
         gated=bool(model.get("gated", False)),
         default=default,

@@ -102,7 +102,8 @@ class GraphPanel(Panel):
         self.wide.observe(self.guard(lambda c: self._widen(c["new"])), "value")
         self.pin.on_click(self.guard(lambda _: self._pin()))
         for name in CLICKABLE:
-            self.figure.data[ORDER.index(name)].on_click(self.guard(self._click))
+            trace: Any = self.figure.data[ORDER.index(name)]
+            trace.on_click(self.guard(self._click))
         self.watch(self._redraw, "selected", "setup", "kept", "errors", "links", "paths", "outcome")
 
     def _widen(self, wide: bool) -> None:

@@ -40,6 +40,7 @@ class PathsPanel(Panel):
         tooltip(self.pin, "Add the nodes of the highlighted paths to the subgraph")
         self.found = Clickable(self.guard(self._toggle))
         self._listed: list[Path] = []
+        self._listed_for: object = None
         self._nodes: dict[str, Node] = {}
         buttons = (self.from_here, self.to_here, self.pin)
         for button in buttons:
@@ -99,7 +100,9 @@ class PathsPanel(Panel):
         for box, end in ((self.source, 0), (self.target, 1)):
             node = self.session.ends[end]
             box.value = "" if node is None else self.session.title(node)
-        self._listed = self.session.find_paths()
+        if self._listed_for != self.session.ends:
+            self._listed_for = self.session.ends
+            self._listed = self.session.find_paths()
         lit = {p.nodes for p in self.session.paths}
         rows = "".join(
             f'<tr data-key="path-{i}" tabindex="0" role="option" '

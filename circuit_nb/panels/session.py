@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import traitlets
 
-from circuit_nb import analysis
-from circuit_nb.analysis import Path
 from circuit_nb.figures import targets_of
-from circuit_nb.figures.names import Labels, node_name, node_title
 from circuit_nb.figures.subgraph import Group
-from circuit_nb.figures.view import GraphView, Measures
-from circuit_nb.graph import AttributionGraph, Feature, Node, Supernode, TargetNode, TokenNode
-from circuit_nb.panels import grouping
-from circuit_nb.panels.cards import Cards, CardSource
+from circuit_nb.graph import AttributionGraph, Feature, Supernode
+from circuit_nb.panels.cards import CardSource
 from circuit_nb.panels.state import Added, Setup, Switch
+from circuit_nb.panels.workbench import Workbench, held
 
 if TYPE_CHECKING:
-    from circuit_nb.intervention import Intervention
+    from circuit_nb.intervention import Intervention, Outcome
     from circuit_nb.model import ReplacementModel
 
-UNDO_DEPTH = 100
-"""How many changes can be undone."""
-FIRST_CARDS = 60
-"""Features whose cards are asked for from the start where cards come over the network."""
 TOP_TOKENS = 10
 """Next tokens compared before and after."""
 LOWEST, HIGHEST = -5.0, 5.0
@@ -39,8 +29,8 @@ Rows: TypeAlias = "dict[str, Supernode | Added]"
 """What can be switched, by name."""
 
 
-class Session(traitlets.HasTraits):
-    """One graph being explored: selection, pins, supernodes, labels, switches, outcome.
+class Session(Workbench):
+    """One graph being explored: a workbench whose features can be switched in the model.
 
     Panels observe its traits and call its methods; a program may do the same.
 
@@ -50,21 +40,7 @@ class Session(traitlets.HasTraits):
         cards: Where feature cards come from; by default `circuit_nb.cards`.
     """
 
-    selected = traitlets.Any(None)
-    """The node looked at: a `Node` of the graph, or None."""
-    setup = traitlets.Any(Setup())
-    """Pins, supernodes, labels, switches: a `Setup`."""
-    kept = traitlets.Float(0.9, min=0.0, max=1.0)
-    """Share of the influence whose nodes are drawn."""
-    errors = traitlets.Bool(True)
-    """Whether error nodes are drawn."""
-    links = traitlets.Enum(["both", "inputs", "outputs"], "both")
-    """Which edges of the selected node are drawn."""
-    ends = traitlets.Any((None, None))
-    """The two nodes between which paths are listed."""
-    paths = traitlets.Any(())
-    """The highlighted paths: a tuple of `analysis.Path`."""
-    outcome = traitlets.Any(None)
+    outcome: Outcome | None = held(None)
     """What the switches did: an `Outcome`, or None before the first run."""
     new_tokens = traitlets.Int(0, min=0, max=200)
     """How many tokens to continue the text by, before and after."""
@@ -78,79 +54,8 @@ class Session(traitlets.HasTraits):
         *,
         cards: CardSource | None = None,
     ) -> None:
-        super().__init__()
-        self.graph = graph
+        super().__init__(graph, model, cards=cards)
         self.model = model
-        self.cards = Cards(graph, model, cards)
-        self.measures = Measures(graph)
-        self._labels: tuple[Labels, Labels, Labels] | None = None
-        self._fetch_cards()
-        self._waiting: dict[Callable[[], None], None] | None = None
-        self._undo: list[tuple[str, Setup]] = []
-        self.ends = (_first_token(graph), TargetNode(0) if graph.targets else None)
-
-    def _fetch_cards(self) -> None:
-        """Get the cards of all features, or, where that takes time, of the most influential."""
-        features = self.graph.features
-        if not self.cards.at_hand:
-            strength = self.measures.influence[self.graph.blocks.features]
-            features = features[np.argsort(-strength)[:FIRST_CARDS]]
-        self.cards.fetch((int(layer), int(index)) for layer, _, index in features)
-
-    # Telling the panels
-
-    @contextmanager
-    def together(self) -> Generator[None, None, None]:
-        """Let panels redraw once, at the end, however many traits change within."""
-        if self._waiting is not None:
-            yield
-            return
-        self._waiting = {}
-        try:
-            yield
-        finally:
-            waiting, self._waiting = self._waiting, None
-            for redraw in waiting:
-                redraw()
-
-    def tell(self, redraw: Callable[[], None]) -> None:
-        """Call a panel's redraw, now or at the end of `together`."""
-        if self._waiting is None:
-            redraw()
-        else:
-            self._waiting[redraw] = None
-
-    # Reading
-
-    @property
-    def view(self) -> GraphView:
-        """What the graph panel draws now."""
-        pins = {*self.setup.pinned, *self.setup.grouped}
-        view = GraphView(self.measures, self.kept, self.errors, frozenset(pins))
-        if self.selected is not None and not view.shown[self.graph.number(self.selected)]:
-            view = dataclasses.replace(view, always=view.always | {self.selected})
-        return view
-
-    @property
-    def labels(self) -> Labels:
-        """Labels by (layer, index): the reader's own over those of the cards."""
-        own, known = self.setup.labels, self.cards.labels
-        if self._labels is None or self._labels[0] is not own or self._labels[1] is not known:
-            self._labels = (own, known, {**known, **own})
-        return self._labels[2]
-
-    def name(self, node: Node) -> str:
-        """A node's name as shown, not escaped."""
-        return node_name(self.graph, node, self.labels)
-
-    def title(self, node: Node) -> str:
-        """A name that tells a node from every other, not escaped."""
-        return node_title(self.graph, node, self.labels)
-
-    @property
-    def groups(self) -> tuple[Group, ...]:
-        """The boxes of the subgraph: supernodes, then single pinned nodes."""
-        return (*self.setup.supernodes, *self.setup.pinned)
 
     @property
     def rows(self) -> Rows:
@@ -239,111 +144,6 @@ class Session(traitlets.HasTraits):
             if isinstance(row, Supernode) and self.switch(name).badge
             for feature in row.features
         ]
-
-    # Looking
-
-    def select(self, node: Node | None) -> None:
-        """Look at a node.
-
-        Raises:
-            ValueError: If the graph does not hold it.
-        """
-        if node is not None:
-            self.graph.number(node)
-        if isinstance(node, Feature):
-            self.cards.fetch([(node.layer, node.index)])
-        self.selected = node
-
-    def find_paths(self, most: int = 6) -> list[Path]:
-        """The strongest paths between the two `ends`, none if they are not both chosen."""
-        source, target = self.ends
-        if source is None or target is None or source == target:
-            return []
-        return analysis.paths(self.graph, source, target, most)
-
-    def highlight(self, path: Path, on: bool) -> None:
-        """Keep a path highlighted, or no longer."""
-        rest = tuple(p for p in self.paths if p.nodes != path.nodes)
-        self.paths = (*rest, path) if on else rest
-
-    # Setting up
-
-    def change(self, setup: Setup, what: str = "") -> None:
-        """Replace the setup, so that `undo` can go back.
-
-        Args:
-            setup: The new one.
-            what: What changes; changes of the same thing in a row are undone as one.
-        """
-        before, self.setup = self.setup, setup
-        if before != setup and not (self._undo and what and self._undo[-1][0] == what):
-            self._undo = [*self._undo, (what, before)][-UNDO_DEPTH:]
-
-    @property
-    def can_undo(self) -> bool:
-        """Whether there is a change to undo."""
-        return bool(self._undo)
-
-    def undo(self) -> None:
-        """Go back to before the last change of pins, supernodes, labels or switches."""
-        if self._undo:
-            with self.together():
-                _, self.setup = self._undo.pop()
-                self.run()
-
-    def forget_changes(self) -> None:
-        """Make what is set up now the beginning, which `undo` does not go behind."""
-        self._undo = []
-
-    def pin(self, *nodes: Node) -> None:
-        """Add nodes to the subgraph."""
-        self.change(self.setup.pin(n for n in nodes if n in self.graph))
-
-    def unpin(self, group: Group) -> None:
-        """Take a node or a supernode out of the subgraph."""
-        with self.together():
-            self.change(self.setup.without(group))
-            self._rerun()
-
-    def relabel(self, feature: Feature, text: str) -> None:
-        """Give a feature a label of one's own; an empty one takes it back."""
-        self.change(self.setup.relabel(feature, text))
-
-    def group(self, name: str, members: Sequence[Group]) -> Supernode:
-        """Make one supernode of features and supernodes.
-
-        Raises:
-            ValueError: If there is no feature among them.
-        """
-        with self.together():
-            self.change(self.setup.group(name, members))
-            self._rerun()
-        return self.setup.supernodes[-1]
-
-    def ungroup(self, supernode: Supernode) -> None:
-        """Dissolve a supernode into its features, pinned one by one."""
-        with self.together():
-            self.change(self.setup.ungroup(supernode))
-            self._rerun()
-
-    def rename(self, supernode: Supernode, name: str) -> None:
-        """Give a supernode another name."""
-        self.change(self.setup.rename(supernode, name))
-
-    def propose(self) -> list[Supernode]:
-        """Supernodes for the drawn features, by the rule of `grouping.propose`."""
-        shown = [self.graph.nodes[i] for i in self.view.numbers]
-        features = [n for n in shown if isinstance(n, Feature)]
-        return grouping.propose(self.graph, features, self.cards, self.labels)
-
-    def accept(self, proposals: Sequence[Supernode]) -> None:
-        """Take proposed supernodes into the subgraph, with the tokens and outputs they join."""
-        setup = self.setup.accept(proposals)
-        with self.together():
-            self.change(setup.pin(grouping.joined_ends(self.graph, setup.supernodes)))
-            self._rerun()
-
-    # Switching
 
     def set_switch(
         self, name: str, *, on: bool | None = None, multiplier: float | None = None
@@ -458,9 +258,9 @@ class Session(traitlets.HasTraits):
         finally:
             self.busy = ""
 
-    def _rerun(self) -> None:
-        """Run again where the groups watched have changed under an intervention."""
-        if self.outcome is not None and self.intervening:
+    def refresh(self) -> None:
+        """Run again if the model was run: what is watched or switched has changed."""
+        if self.outcome is not None:
             self.run()
 
     def _try(self, setup: Setup, what: str = "") -> None:
@@ -482,12 +282,3 @@ class Session(traitlets.HasTraits):
                 "use explore(model, graph) to switch features."
             )
         return self.model
-
-
-def _first_token(graph: AttributionGraph) -> TokenNode | None:
-    """The prompt token with the most influence on the outputs, the special one left out."""
-    tokens = [n for n in graph.nodes[graph.blocks.tokens] if isinstance(n, TokenNode)]
-    if not tokens:
-        return None
-    strength = analysis.influence(graph)[graph.blocks.tokens]
-    return max(tokens[1:] or tokens, key=lambda n: float(strength[n.position]))

@@ -102,11 +102,12 @@ class Build:
         """Find concepts and labels; list the held-out cities."""
         model = load_model(self.folder / "model")
         transcoders = load_transcoders(self.folder / "transcoders")
-        concepts, say_share = find_concepts(model, transcoders, self.corpus)
+        samples = collect(model, self.corpus)
+        concepts, say_share = find_concepts(model, transcoders, self.corpus, samples)
         self.log(f"{len(concepts)} concepts; share for “say X” {say_share}")
         _write(self.folder / "concepts.json", {n: _entry(c) for n, c in concepts.items()})
         rounded = read_concepts(self.folder / "concepts.json")
-        labels = find_labels(transcoders, collect(model, self.corpus), self.corpus, rounded)
+        labels = find_labels(transcoders, samples, self.corpus, rounded)
         by_layer: dict[str, dict[str, str]] = {}
         for (layer, index), label in labels.items():
             by_layer.setdefault(str(layer), {})[str(index)] = label

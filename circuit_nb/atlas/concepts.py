@@ -8,7 +8,10 @@
 - A *relation*: the same at the relation's own word, over the relations.
 - *say a RELATION*: the same at the last token, over the relations.
 
-A concept's usual activations are the means over the training prompts where it is present.
+Features of places and relations lie before the last layer, which only the head reads, and
+their mean there is at least a set part of their highest activation in the corpus
+(`PLACE_PEAK`, `RELATION_PEAK`). A concept's usual activations are its means over the training
+prompts where it is present.
 """
 
 from __future__ import annotations
@@ -25,15 +28,23 @@ from circuit_nb.atlas.corpus import Corpus
 from circuit_nb.atlas.measures import Subject, answered_right, removed, share, swapped
 from circuit_nb.atlas.probe import Transcoder
 from circuit_nb.atlas.prompts import activations, one_hop, two_hop
+from circuit_nb.atlas.samples import Samples
 
 PLACE_SHARE = 0.5
 RELATION_SHARE = 0.6
-SAY_SHARES = (0.2, 0.3, 0.4, 0.5)
+SAY_SHARES = (0.15, 0.2, 0.3, 0.4)
 """Shares tried for *say X*."""
 FIRES = 0.25
+RELATION_FIRES = 0.5
+PLACE_PEAK = 0.15
+RELATION_PEAK = 0.3
 KINDS = ("state", "country")
 WORD_POSITION = 4
 """Where the relation's word stands in `<bos> Fact: the capital of …`."""
+
+
+Features = dict[Hashable, tuple[tuple[int, int, float], ...]]
+"""(layer, index, mean activation) of each feature, by group."""
 
 
 @dataclass
@@ -56,16 +67,32 @@ class Means:
                 fired[layer] = fired[layer] + (value[rows] > 0).float().sum(0)
 
     def select(
-        self, least_share: float, least_fired: float = FIRES
-    ) -> dict[Hashable, tuple[tuple[int, int, float], ...]]:
-        """Return each group's (layer, index, mean activation) by share and firing rate."""
+        self,
+        least_share: float,
+        least_fired: float = FIRES,
+        *,
+        peaks: Sequence[Tensor] | None = None,
+        least_peak: float = 0.0,
+    ) -> Features:
+        """Return each group's (layer, index, mean activation) by the rule of this module.
+
+        Args:
+            least_share: Least part of a feature's summed means that falls on the group.
+            least_fired: Least part of the group's prompts on which it fires.
+            peaks: Per layer, the highest activation of each feature (features,); layers that
+                it lacks are left out.
+            least_peak: Least part of its peak that the mean must be.
+        """
         found: dict[Hashable, list[tuple[int, int, float]]] = {key: [] for key in self.sums}
         counts = torch.tensor([self.counts[key] for key in self.sums])[:, None]
-        for layer in range(len(next(iter(self.sums.values())))):
+        every = next(iter(self.sums.values()))
+        for layer in range(len(every if peaks is None else peaks)):
             mean = torch.stack([sums[layer] for sums in self.sums.values()]) / counts
             rate = torch.stack([fired[layer] for fired in self.fired.values()]) / counts
             part = mean / (mean.sum(0) + 1e-6)
             chosen = (part > least_share) & (rate >= least_fired)
+            if peaks is not None:
+                chosen &= mean >= least_peak * peaks[layer]
             for row, key in enumerate(self.sums):
                 for index in chosen[row].nonzero()[:, 0].tolist():
                     found[key].append((layer, index, round(mean[row, index].item(), 4)))
@@ -73,20 +100,24 @@ class Means:
 
 
 def find_concepts(
-    model: LlamaForCausalLM, transcoders: Sequence[Transcoder], corpus: Corpus
+    model: LlamaForCausalLM, transcoders: Sequence[Transcoder], corpus: Corpus, samples: Samples
 ) -> tuple[dict[str, Concept], float]:
     """Return all concepts by name, and the share that was chosen for *say X*."""
+    inputs = zip(transcoders[:-1], samples.inputs[:-1], strict=True)
+    peaks = [transcoder.encode(read).amax(0) for transcoder, read in inputs]
     at_city, at_end, by_relation, at_word = _read(model, transcoders, corpus)
     found: dict[str, Concept] = {}
     kind_of = {place.name: place.kind for place in corpus.world.places}
-    for name, features in at_city.select(PLACE_SHARE).items():
+    for name, features in at_city.select(PLACE_SHARE, peaks=peaks, least_peak=PLACE_PEAK).items():
         found[str(name)] = Concept(str(name), kind_of[str(name)], features)
-    for relation, features in at_word.select(RELATION_SHARE, 0.5).items():
+    for relation, features in at_word.select(
+        RELATION_SHARE, RELATION_FIRES, peaks=peaks, least_peak=RELATION_PEAK
+    ).items():
         found[str(relation)] = Concept(str(relation), "relation", features)
-    for relation, features in by_relation.select(RELATION_SHARE, 0.5).items():
+    for relation, features in by_relation.select(RELATION_SHARE, RELATION_FIRES).items():
         name = f"say {'an' if str(relation)[0] in 'aeiou' else 'a'} {relation}"
         found[name] = Concept(name, "say a relation", features)
-    options = {least: _says(at_end, least) for least in SAY_SHARES}
+    options = {least: _says(at_end.select(least)) for least in SAY_SHARES}
     best = choose_say_share(model, transcoders, corpus, options)
     return found | options[best], best
 
@@ -121,8 +152,7 @@ def capitals(corpus: Corpus, kind: str) -> dict[str, tuple[str, int]]:
     return {place.name: (place.capital, corpus.token(place.capital)) for place in places}
 
 
-def _says(at_end: Means, least_share: float) -> dict[str, Concept]:
-    chosen = at_end.select(least_share)
+def _says(chosen: Features) -> dict[str, Concept]:
     return {f"say {key}": Concept(f"say {key}", "say", f) for key, f in chosen.items()}
 
 

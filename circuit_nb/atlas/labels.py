@@ -1,11 +1,11 @@
 """A label for every live feature, found by a rule.
 
-A feature that belongs to concepts carries their names. Of any other, the label is the first
-of these that covers more than half of its activation over all distinct prefixes of the
-corpus: the name that comes next (`say Austin`), the place that the current token belongs to
-(`Texas`), the kind of name that comes next (`say a state capital`), the current token
-(`“is”`), the place that the sentence is about (`about Texas`). What is left is listed:
-`Reno, Utica, Dallas, …`.
+A feature that belongs to concepts carries the names of the strongest two. Of any other, the
+label is the first of these that covers more than half of its activation over all distinct
+prefixes of the corpus: the name that comes next (`say Austin`), the place that the current
+token belongs to (`Texas`), the kind of name that comes next (`say a state capital`), the
+current token (`“is”`), the place that the sentence is about (`about Texas`). What is left is
+listed: `Reno, Utica, Dallas, …`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from circuit_nb.atlas.samples import Samples
 from circuit_nb.atlas.world import World
 
 MAJORITY = 0.5
+NAMED = 2
+"""Concepts named in the label of a feature that belongs to several, the strongest first."""
 LISTED = 3
 """Tokens listed for a feature that nothing covers."""
 
@@ -33,21 +35,20 @@ def find_labels(
     concepts: Mapping[str, Concept],
 ) -> dict[tuple[int, int], str]:
     """Return the label of every feature that fires anywhere in the corpus."""
-    named: dict[tuple[int, int], list[str]] = {}
+    named: dict[tuple[int, int], list[tuple[float, str]]] = {}
     for concept in concepts.values():
-        for layer, index, _ in concept.features:
-            title = concept.name
-            if concept.kind in ("state", "country"):
-                title += " (cities)"
-            named.setdefault((layer, index), []).append(title)
+        cities = " (cities)" if concept.kind in ("state", "country") else ""
+        for layer, index, usual in concept.features:
+            named.setdefault((layer, index), []).append((usual, concept.name + cities))
     rules = [_rule(corpus, samples, how) for how in RULES]
     found: dict[tuple[int, int], str] = {}
     for layer, transcoder in enumerate(transcoders):
         activations = transcoder.encode(samples.inputs[layer])
         for index in (activations > 0).any(0).nonzero()[:, 0].tolist():
-            titles = named.get((layer, index))
+            titles = [title for _, title in sorted(named.get((layer, index), []), reverse=True)]
             if titles:
-                found[layer, index] = " / ".join(titles)
+                rest = " / …" if len(titles) > NAMED else ""
+                found[layer, index] = " / ".join(titles[:NAMED]) + rest
             else:
                 found[layer, index] = _describe(activations[:, index], rules)
     return found

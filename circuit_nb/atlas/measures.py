@@ -98,6 +98,10 @@ def share(mask: Tensor) -> float:
     return round(mask.float().mean().item(), 4)
 
 
+LEAD = 1e-3
+"""An answer that leads by less than this probability is one of many: it is not given."""
+
+
 def removed(subject: Subject, prompts: Prompts, *, factor: float, say: bool = False) -> Tensor:
     """Return whether scaling the row's own concept takes the right answer away (rows,).
 
@@ -109,8 +113,10 @@ def removed(subject: Subject, prompts: Prompts, *, factor: float, say: bool = Fa
     """
     names = [_concept_name(place.name, place.capital, say) for place in prompts.places]
     position = -1 if say else prompts.city_position
-    logits = subject.answer_scaled(prompts, names, position, factor)
-    return logits.argmax(-1) != prompts.answers
+    likely = subject.answer_scaled(prompts, names, position, factor).softmax(-1)
+    right = likely.gather(1, prompts.answers[:, None])
+    others = likely.scatter(1, prompts.answers[:, None], 0.0).amax(1)
+    return right[:, 0] < others + LEAD
 
 
 def swapped(

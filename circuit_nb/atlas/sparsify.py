@@ -23,6 +23,8 @@ from circuit_nb.atlas.stages import PLANS, ROUNDS, Finetuning, Plan
 from circuit_nb.atlas.tokenizer import PAD
 
 Log = Callable[[str], None]
+WORD_BOOST = 6.0
+"""How much more often layer 0's transcoder sees words that are no names."""
 DEAD_AFTER = 60
 """A feature that fired in none of this many batches is helped back to life."""
 
@@ -44,7 +46,8 @@ def train_transcoders(
         inputs, outputs, weights = samples.inputs[layer], samples.outputs[layer], samples.weights
         if layer == 0:  # a function of the token alone: fit each token once
             first = _first_of_each(samples.tokens)
-            inputs, outputs, weights = inputs[first], outputs[first], torch.ones(len(first))
+            inputs, outputs = inputs[first], outputs[first]
+            weights = torch.where(corpus.is_name[samples.tokens[first]], 1.0, WORD_BOOST)
         neurons = _neurons(model, layer, inputs) if plan.from_neurons else None
         fitting = Fitting(inputs, outputs, weights, plan, neurons, seed)
         transcoders.append(fitting.fit())

@@ -47,7 +47,6 @@ class Stage:
     """Factor of the penalty for the last MLP."""
     routing: float = 0.0
     """Weight of the routing penalty."""
-    routing_from: int = 0
     routing_ramp: int = 200
 
 
@@ -82,17 +81,16 @@ STAGES = (
     Stage(
         "sharpen",
         "strong routing",
-        steps=480,
+        steps=800,
         seed=3,
         fixed_start=True,
         fixed_writes=True,
         last_decay=0.1,
         weak_share=0.12,
-        weak_scale=0.33,
         noise=0.015,
         sparsity_ramp=0,
         last_sparsity=2.0,
-        routing=0.4,
+        routing=0.6,
         routing_ramp=60,
     ),
 )
@@ -131,13 +129,13 @@ class Finetuning:
 PLANS = (
     # Layer 0 is so sparse because a city must be its state, not a sum of shared features.
     Plan(features=384, k=1.8, steps=2000, batch=256),
-    Plan(features=192, k=3, steps=600),
-    Plan(features=192, k=3, steps=1200),
+    Plan(features=256, k=4, steps=600),
+    Plan(features=256, k=4, steps=1200),
     Plan(features=512, k=4, steps=600, learning_rate=1e-3, from_neurons=True, early_k=1.0),
 )
 """The plan of each layer."""
 ROUNDS = (
-    Finetuning(steps=130, batch=96, learning_rate=5e-4, local=1.0, filler=0.3),
-    Finetuning(steps=170, batch=64, learning_rate=8e-4, local=0.5, filler=0.0),
+    Finetuning(steps=200, batch=96, learning_rate=5e-4, local=1.0, filler=0.3),
+    Finetuning(steps=300, batch=64, learning_rate=8e-4, local=0.5, filler=0.0),
 )
 """The rounds of joint finetuning, in order."""

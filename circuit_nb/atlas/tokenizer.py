@@ -7,8 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -32,12 +31,12 @@ def split(text: str, names: Iterable[str]) -> list[str]:
     return re.findall(pattern(names), " " + text.strip())
 
 
-def vocabulary(texts: Iterable[str], names: Iterable[str]) -> list[str]:
-    """Return the token strings by id: specials, then words by falling frequency, then by name."""
+def vocabulary(texts: Iterable[str], names: Collection[str]) -> list[str]:
+    """Return the token strings by id: specials, other words, names; each by the alphabet."""
     expression = re.compile(pattern(names))
-    counts = Counter(word for text in texts for word in expression.findall(" " + text))
-    words = sorted(counts, key=lambda word: (-counts[word], word))
-    return [*SPECIAL, *words]
+    found = {word for text in texts for word in expression.findall(" " + text)}
+    named = {word for word in found if word.strip() in names}
+    return [*SPECIAL, *sorted(found - named), *sorted(named)]
 
 
 def build_tokenizer(words: list[str], names: Iterable[str]) -> PreTrainedTokenizerFast:

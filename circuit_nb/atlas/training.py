@@ -10,7 +10,7 @@ says "some capital" when it does not know the state.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
+from circuit_nb.atlas.batches import Batch, draw_batches, first_name
 from circuit_nb.atlas.corpus import ANSWER_WEIGHT, Corpus
 from circuit_nb.atlas.network import (
     Constraints,
@@ -33,24 +34,6 @@ from circuit_nb.atlas.stages import Stage
 from circuit_nb.atlas.tokenizer import PAD
 
 Log = Callable[[str], None]
-LENGTH_BUCKETS = (8, 11)
-"""Batches hold sentences of at most 8, at most 11, or more tokens."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Training rows, cut to the longest."""
-
-    tokens: Tensor
-    """(rows, positions)."""
-    weights: Tensor
-    """Loss weight of each token (rows, positions)."""
-    groups: Tensor
-    """What each row asks for (rows,); -1 for nothing."""
-    weak: Tensor
-    """Whether a row carries weak evidence (rows,)."""
-    scale: Tensor
-    """Factor of MLP 0's output (rows, positions, 1)."""
 
 
 @dataclass
@@ -79,10 +62,14 @@ def train_stage(
     model.train()
     with _tapped(model, shape) as taps:
         taps.noise = stage.noise
-        for step, batch in enumerate(_batches(corpus, stage)):
+        for step, batch in enumerate(draw_batches(corpus, stage)):
             _set_rate(optimiser, stage, step)
             taps.scale = batch.scale
-            fit, penalty, routing = _losses(model, corpus, stage, batch, taps, neurons, step)
+            fit = _fit(model, corpus, batch)
+            grown = _ramp(step, stage.sparsity_from, stage.sparsity_ramp)
+            penalty = stage.sparsity * grown * _written(taps, batch, stage.last_sparsity)
+            grown = stage.routing * _ramp(step, 0, stage.routing_ramp)
+            routing = grown * _astray(taps, batch, neurons) if grown else torch.zeros(())
             optimiser.zero_grad()
             (fit + penalty + routing).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -141,82 +128,49 @@ def _set_rate(optimiser: torch.optim.Optimizer, stage: Stage, step: int) -> None
         group["lr"] = stage.learning_rate * rise * fall
 
 
-def _batches(corpus: Corpus, stage: Stage) -> Iterator[Batch]:
-    generator = torch.Generator().manual_seed(stage.seed)
-    lengths = (corpus.tokens != PAD).sum(1)
-    bucket_of = torch.bucketize(lengths, torch.tensor(LENGTH_BUCKETS))
-    buckets = [(bucket_of == i).nonzero()[:, 0] for i in range(len(LENGTH_BUCKETS) + 1)]
-    masses = torch.stack([corpus.sampling[bucket].sum() for bucket in buckets])
-    asks_city = torch.tensor([kind in ("two_hop", "city") for kind in corpus.kinds])
-    for step in range(stage.steps):
-        bucket = buckets[int(torch.multinomial(masses, 1, generator=generator))]
-        drawn = torch.multinomial(
-            corpus.sampling[bucket], stage.batch, replacement=True, generator=generator
-        )
-        rows = bucket[drawn]
-        share = stage.weak_share if step >= stage.sparsity_from else 0.0
-        weak = (torch.rand(len(rows), generator=generator) < share) & asks_city[rows]
-        factor = torch.rand(len(rows), generator=generator) * stage.weak_scale
-        width = int(lengths[rows].max())
-        tokens = corpus.tokens[rows, :width]
-        at_city = _first_name(corpus, tokens) & weak[:, None]
-        scale = torch.where(at_city, factor[:, None], torch.ones(()))[..., None]
-        groups = corpus.asked_groups[0][rows]
-        yield Batch(tokens, corpus.weights[rows, :width], groups, weak, scale)
-
-
-def _first_name(corpus: Corpus, tokens: Tensor) -> Tensor:
-    """Return where (rows, positions) the first name of each row stands."""
-    named = corpus.is_name[tokens]
-    return named & (named.cumsum(1) == 1)
-
-
-def _losses(
-    model: LlamaForCausalLM,
-    corpus: Corpus,
-    stage: Stage,
-    batch: Batch,
-    taps: Taps,
-    neurons: Tensor,
-    step: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the weighted next-token loss, the L1 penalty and the routing penalty."""
+def _fit(model: LlamaForCausalLM, corpus: Corpus, batch: Batch) -> Tensor:
+    """Return the weighted loss of the next tokens."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = model(batch.tokens, use_cache=False).logits[:, :-1]
     log_p = logits.float().log_softmax(-1)
     target, weight = batch.tokens[:, 1:], batch.weights[:, 1:]
     loss = -log_p.gather(-1, target[..., None])[..., 0]
-    loss = torch.where(_unknown(corpus, batch), 0.5 * _spread_loss(corpus, batch, log_p), loss)
-    fit = (loss * weight).sum() / weight.sum()
-
-    real = (batch.tokens != PAD) & (torch.arange(batch.tokens.shape[1]) > 0)
-    written = torch.stack([(h.sum(-1) * real).sum() / real.sum() for h in taps.hidden])
-    written = (written * torch.tensor([1.0] * (len(written) - 1) + [stage.last_sparsity])).sum()
-    penalty = stage.sparsity * _ramp(step, stage.sparsity_from, stage.sparsity_ramp) * written
-    routing = torch.zeros(())
-    if stage.routing:
-        answered = (neurons[target][..., 0] >= 0) & (weight >= ANSWER_WEIGHT)
-        mass = taps.hidden[-1][:, :-1][answered]
-        own = mass.gather(1, neurons[target][answered])
-        own[:, 0] = own[:, 0].masked_fill(batch.weak[answered.nonzero()[:, 0]], 0.0)
-        ramp = _ramp(step, stage.routing_from, stage.routing_ramp)
-        routing = stage.routing * ramp * (mass.sum(-1) - own.sum(-1)).mean()
-    return fit, penalty, routing
+    past_city = first_name(corpus, batch.tokens)[:, :-1].cumsum(1) > 0
+    unknown = batch.weak[:, None] & corpus.is_name[target] & past_city
+    loss = torch.where(unknown, 0.5 * _spread(corpus, batch, log_p), loss)
+    return (loss * weight).sum() / weight.sum()
 
 
-def _unknown(corpus: Corpus, batch: Batch) -> Tensor:
-    """Return where (rows, positions - 1) the next token is a name that weak evidence hides."""
-    past_city = _first_name(corpus, batch.tokens)[:, :-1].cumsum(1) > 0
-    return batch.weak[:, None] & corpus.is_name[batch.tokens[:, 1:]] & past_city
-
-
-def _spread_loss(corpus: Corpus, batch: Batch, log_p: Tensor) -> Tensor:
+def _spread(corpus: Corpus, batch: Batch, log_p: Tensor) -> Tensor:
     """Return KL(uniform over the answers of the asked kind ‖ model) on weak rows, else 0."""
     uniform = corpus.asked_groups[1][batch.groups[batch.weak]]
     cross = -torch.einsum("rpv,rv->rp", log_p[batch.weak], uniform)
     divergence = torch.zeros(log_p.shape[:2])
     divergence[batch.weak] = cross - (uniform > 0).sum(1).log()[:, None]
     return divergence
+
+
+def _written(taps: Taps, batch: Batch, last_factor: float) -> Tensor:
+    """Return how much all neurons write, per token, the last layer's counted `last_factor`."""
+    real = (batch.tokens != PAD) & (torch.arange(batch.tokens.shape[1]) > 0)
+    written = torch.stack([(h.sum(-1) * real).sum() / real.sum() for h in taps.hidden])
+    return (written * torch.tensor([1.0] * (len(written) - 1) + [last_factor])).sum()
+
+
+def _astray(taps: Taps, batch: Batch, neurons: Tensor) -> Tensor:
+    """Return how much last-layer neurons other than the answer's write, per answer.
+
+    Args:
+        taps: Holds what neurons wrote.
+        batch: The rows; on weak ones the answer's own neuron counts as another.
+        neurons: The answer's own neuron and that of its kind, by token (vocab, 2); else -1.
+    """
+    target = batch.tokens[:, 1:]
+    answered = (neurons[target][..., 0] >= 0) & (batch.weights[:, 1:] >= ANSWER_WEIGHT)
+    mass = taps.hidden[-1][:, :-1][answered]
+    own = mass.gather(1, neurons[target][answered])
+    own[:, 0] = own[:, 0].masked_fill(batch.weak[answered.nonzero()[:, 0]], 0.0)
+    return (mass.sum(-1) - own.sum(-1)).mean()
 
 
 def _ramp(step: int, start: int, length: int) -> float:

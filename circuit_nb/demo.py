@@ -28,11 +28,10 @@ def run(folder: Path) -> None:
         f"\n{graph.n_active} active features; replacement score {result.replacement:.2f}, "
         f"completeness {result.completeness:.2f}\n"
     )
-    texas, austin = named(graph, "Texas"), named(graph, "say Austin")
-    print(f"{'What is changed':<28}{'Texas':>7}{'say Austin':>12}   most likely next")
+    austin = named(graph, "say Austin")
+    print(f"{'What is changed':<28}{'say Austin':>12}   most likely next")
     for name, outcome in outcomes.items():
-        fractions = f"{outcome.fraction(texas):>7.0%}{outcome.fraction(austin):>12.0%}"
-        print(f"{name:<28}{fractions}   {_top(outcome.after.top)}")
+        print(f"{name:<28}{outcome.fraction(austin):>12.0%}   {_top(outcome.after.top)}")
     folder.mkdir(parents=True, exist_ok=True)
     print(f"\nwrote {graph.save(folder / 'dallas_austin.safetensors')}")
     print(f"wrote {draw(graph, folder / 'dallas_austin.html')}  (open it in any browser)")
@@ -66,7 +65,7 @@ def experiments(model: ReplacementModel, graph: AttributionGraph) -> dict[str, O
         ],
         "control: California off": [Intervention.ablate(california, positions=at_dallas)],
     }
-    watch = [texas, named(graph, "say Austin")]
+    watch = [named(graph, "say Austin")]
     outcomes = intervene_many(model, graph.prompt, list(changes.values()), watch=watch, top_k=3)
     return dict(zip(changes, outcomes, strict=True))
 

@@ -175,6 +175,8 @@ class Outcome:
         """Mean over features of activation after / activation before.
 
         Features that were inactive before have no fraction and are left out; NaN if all were.
+        What counts is what a feature reads after the intervention: one that is itself set to a
+        value shows what it would have been.
 
         Raises:
             ValueError: If a feature was not in `watch`.

@@ -242,6 +242,16 @@ def test_embedded_labels_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found[0, 3].source == "automatic"
 
 
+def test_the_embedded_model_ships_its_labels(atlas: Any) -> None:
+    from circuit_nb.atlas import DALLAS, labels
+
+    keys = {(layer, index) for layer, _, index in atlas.record(DALLAS).features.tolist()}
+    found = cards.of(atlas, keys)
+    assert {key: card.label for key, card in found.items()} == {k: labels()[k] for k in keys}
+    assert {card.source for card in found.values()} == {"atlas"}
+    assert all(card.promotes for card in found.values())
+
+
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SiteState]:
     with serve() as state:

@@ -129,11 +129,7 @@ def _shipped(
         return {}
     from circuit_nb import atlas
 
-    try:
-        labels = atlas.labels()
-    except FileNotFoundError:  # A checkout in which the embedded model is being rebuilt.
-        return {}
-    return {key: FeatureCard(label, source="atlas") for key, label in labels.items()}
+    return {key: FeatureCard(label, source="atlas") for key, label in atlas.labels().items()}
 
 
 def _ids(graph: AttributionGraph | None, model: ReplacementModel | None) -> NeuronpediaIds | None:

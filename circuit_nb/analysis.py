@@ -77,8 +77,8 @@ def _propagate(graph: AttributionGraph, shares: Floats) -> Floats:
     reach = np.zeros(len(shares), dtype=np.float32)
     reach[n_features:] = graph.target_probabilities
     total = np.zeros(shares.shape[1], dtype=np.float32)
-    # Edges only climb layers, so the walk ends after as many steps as there are layers.
-    while reach.any():
+    # Edges only climb layers, so the walk ends after as many steps as there are layers, and one.
+    for _ in range(graph.n_layers + 1):
         step = reach @ shares
         total += step
         reach = np.concatenate([step[:n_features], np.zeros_like(graph.target_probabilities)])

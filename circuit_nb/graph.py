@@ -122,7 +122,7 @@ class AttributionGraph:
     """Which features, errors and tokens caused which others, and the outputs, on one prompt.
 
     Raises:
-        ValueError: If the shapes of the arrays do not fit together.
+        ValueError: If the shapes of the arrays do not fit together, or numbers are not finite.
     """
 
     prompt: str
@@ -177,6 +177,9 @@ class AttributionGraph:
                     f"for {n_features} features, {n_errors} errors, {positions} tokens and "
                     f"{n_targets} targets."
                 )
+        for name in ("activations", "target_probabilities", "weights"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"The graph's {name} hold NaN or infinity; it is damaged.")
 
     def __repr__(self) -> str:
         return (

@@ -129,6 +129,15 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         replace(graph, weights=graph.weights[:, 1:])
 
 
+def test_numbers_that_are_not_finite_are_refused() -> None:
+    from dataclasses import replace
+
+    weights = random_graph().weights.copy()
+    weights[3, 3] = np.nan
+    with pytest.raises(ValueError, match="weights hold NaN"):
+        replace(random_graph(), weights=weights)
+
+
 def test_supernodes_take_tuples_and_refuse_emptiness() -> None:
     assert Supernode("Texas", [(1, 2, 3)]).features == (Feature(1, 2, 3),)
     with pytest.raises(ValueError, match="'Texas' has no features"):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
 from circuit_nb.analysis import supernode_weights
+from circuit_nb.figures.arrangement import BOX, EDGE, ROW, arrange
 from circuit_nb.figures.names import NO_LABELS, Labels, node_name, node_place
 from circuit_nb.figures.placement import level
 from circuit_nb.figures.style import (
@@ -32,11 +34,11 @@ from circuit_nb.graph import AttributionGraph, Node, Supernode, TargetNode
 Group: TypeAlias = Supernode | Node
 """What the subgraph draws as one box."""
 
-BOX, ROW, GAP, EDGE = 40.0, 92.0, 18.0, 26.0
-"""Height of a box, distance of two rows, space between boxes and at the edges, pixels."""
 NAME_LENGTH = 24
-WEAKEST = 0.02
+WEAKEST = 0.04
 """Edges that carry a smaller share of their target's input are left out."""
+TOLD = 0.08
+"""Edges that carry less are drawn without their number."""
 GREYED = 0.25
 """A node at or under this activation fraction is drawn faint."""
 
@@ -98,7 +100,8 @@ def subgraph_spec(
 ) -> Spec:
     """What `subgraph_figure` draws, as plain data."""
     fractions = fractions or {}
-    boxes = _boxes(graph, groups, labels, fractions)
+    shares = _shares(graph, tuple(groups))
+    boxes = _boxes(graph, groups, labels, fractions, shares)
     width = max((b.x + b.width / 2 for b in boxes), default=200.0) + EDGE
     height = max((b.y for b in boxes), default=0.0) + BOX / 2 + EDGE
     titles = [plotly_text(_title(graph, g, labels)) for g in groups]
@@ -118,12 +121,26 @@ def subgraph_spec(
         "hoverinfo": "text",
     }
     data = [
-        *_edges(boxes, supernode_weights(graph, groups)),
+        *_edges(boxes, shares),
         *_texts(boxes, [fractions.get(g) for g in groups]),
         _badges(boxes, [(badges or {}).get(g, "") for g in groups]),
         handles,
     ]
     return {"data": data, "layout": layout}
+
+
+_known_shares: WeakKeyDictionary[
+    AttributionGraph, tuple[tuple[Group, ...], npt.NDArray[np.float64]]
+] = WeakKeyDictionary()
+
+
+def _shares(graph: AttributionGraph, groups: tuple[Group, ...]) -> npt.NDArray[np.float64]:
+    """`supernode_weights`, remembered for the groups a graph was last asked for."""
+    known = _known_shares.get(graph)
+    if known is None or known[0] != groups:
+        known = (groups, supernode_weights(graph, groups))
+        _known_shares[graph] = known
+    return known[1]
 
 
 def _members(graph: AttributionGraph, group: Group) -> list[Node]:
@@ -147,8 +164,9 @@ def _boxes(
     groups: Sequence[Group],
     labels: Labels,
     fractions: Mapping[Group, float],
+    shares: npt.NDArray[np.float64],
 ) -> list[Box]:
-    """Rows by mean layer, within a row from left to right by mean position."""
+    """Rows by mean layer; across by mean position, out of the way of edges."""
     members = [_members(graph, g) for g in groups]
     levels = [round(float(np.mean([level(graph, n) for n in m]))) for m in members]
     across = [float(np.mean([_position(graph, n) for n in m])) for m in members]
@@ -157,44 +175,23 @@ def _boxes(
         for g in groups
     ]
     widths = [max(text_width(n, BODY), 58.0) + 22 for n in names]
-    x = _spread(levels, across, widths)
     row_of = {value: row for row, value in enumerate(sorted(set(levels)))}
+    rows = tuple(row_of[value] for value in levels)
+    edges = tuple((int(s), int(t)) for t, s in np.argwhere(np.abs(shares) >= WEAKEST))
+    x = arrange(rows, tuple(across), tuple(widths), edges)
     colours = iter(hue(i) for i in range(len(groups)))
     return [
         Box(
             key=f"g{i}",
             name=names[i],
             x=x[i],
-            y=EDGE + BOX / 2 + row_of[levels[i]] * ROW,
+            y=EDGE + BOX / 2 + rows[i] * ROW,
             width=widths[i],
             colour=next(colours) if isinstance(group, Supernode) else GREY,
             faint=fractions.get(group, 1.0) <= GREYED,
         )
         for i, group in enumerate(groups)
     ]
-
-
-def _spread(levels: Sequence[int], across: Sequence[float], widths: Sequence[float]) -> list[float]:
-    """Centres of the boxes: by position in the prompt, pushed apart until none overlap."""
-    if not levels:
-        return []
-    rows = {value: [i for i, v in enumerate(levels) if v == value] for value in set(levels)}
-    needed = max(sum(widths[i] + GAP for i in row) for row in rows.values())
-    low, high = min(across), max(across)
-    room = max(needed, 420.0)
-    wished = [EDGE + room * ((a - low) / (high - low) if high > low else 0.5) for a in across]
-    x = list(wished)
-    for row in rows.values():
-        row.sort(key=lambda i: wished[i])
-        left = EDGE
-        for i in row:
-            x[i] = max(wished[i], left + widths[i] / 2)
-            left = x[i] + widths[i] / 2 + GAP
-        right = EDGE + room
-        for i in reversed(row):
-            x[i] = min(x[i], right - widths[i] / 2)
-            right = x[i] - widths[i] / 2 - GAP
-    return x
 
 
 def _layout(width: float, height: float) -> dict[str, Any]:
@@ -223,23 +220,39 @@ def _edges(boxes: Sequence[Box], shares: npt.NDArray[np.float64]) -> Iterator[Tr
         share = float(shares[target, source])
         if abs(share) < WEAKEST:
             break
-        start, end = boxes[source], boxes[target]
-        up = float(np.sign(end.y - start.y))
-        y0, y1 = start.y + up * BOX / 2, end.y - up * BOX / 2
+        x0, y0, x1, y1 = _ends(boxes[source], boxes[target])
         yield {
             "type": "scatter",
-            "x": [start.x, end.x],
+            "x": [x0, x1],
             "y": [y0, y1],
             "mode": "lines",
             "line": {"color": POSITIVE if share > 0 else NEGATIVE, "width": 1 + 7 * abs(share)},
-            "opacity": 0.25 if start.faint else 0.75,
+            "opacity": 0.25 if boxes[source].faint else 0.75,
             "hoverinfo": "skip",
         }
-        at = (start.x + 0.42 * (end.x - start.x), y0 + 0.42 * (y1 - y0))
-        if abs(share) >= 0.05 and all(abs(at[0] - x) > 40 or abs(at[1] - y) > 16 for x, y in told):
+        at = (x0 + 0.42 * (x1 - x0), y0 + 0.42 * (y1 - y0))
+        if abs(share) >= TOLD and _is_free(at, boxes, told):
             told.append(at)
             texts.append(percent(round(share, 2)))
     yield _text_trace([(x - 3, y) for x, y in told], texts, SMALL, side="middle right")
+
+
+def _ends(start: Box, end: Box) -> tuple[float, float, float, float]:
+    """Where an edge begins and ends: at the boxes' near sides."""
+    if start.y == end.y:
+        way = float(np.sign(end.x - start.x))
+        return start.x + way * start.width / 2, start.y, end.x - way * end.width / 2, end.y
+    way = float(np.sign(end.y - start.y))
+    return start.x, start.y + way * BOX / 2, end.x, end.y - way * BOX / 2
+
+
+def _is_free(
+    at: tuple[float, float], boxes: Sequence[Box], told: Sequence[tuple[float, float]]
+) -> bool:
+    """Whether the number of an edge would cover neither a box nor another number."""
+    x, y = at[0] + 18, at[1]
+    covered = any(abs(x - b.x) < b.width / 2 + 18 and abs(y - b.y) < BOX / 2 + 7 for b in boxes)
+    return not covered and all(abs(at[0] - a) > 40 or abs(y - b) > 16 for a, b in told)
 
 
 def _text_trace(

@@ -43,6 +43,8 @@ class Cards:
         """Why the last request for cards failed, if it did."""
         self.labels: Mapping[Key, str] = {}
         """Labels of the cards got so far; another object whenever there are more."""
+        self.given: Mapping[Key, str] = {}
+        """Those of them that are names, and not made up from what a feature does."""
         self._known: dict[Key, FeatureCard | None] = {}
 
     def fetch(self, keys: Iterable[Key]) -> None:
@@ -60,6 +62,8 @@ class Cards:
         named = {key: found[key].label for key in missing if key in found and found[key].label}
         if named:
             self.labels = {**self.labels, **named}
+            given = {k: text for k, text in named.items() if found[k].source != "automatic"}
+            self.given = {**self.given, **given}
 
     def card(self, key: Key) -> FeatureCard | None:
         """The card of one feature, got now if need be; None where nothing is known."""

@@ -33,7 +33,7 @@ class ConnectionsPanel(Panel):
         self.all = ipywidgets.ToggleButton(False, description="all edges", layout={"width": "84px"})
         tooltip(self.all, f"List every edge instead of the {FEW} strongest on either side")
         for table in (self.inputs, self.outputs):
-            table.layout.flex = "1 1 260px"
+            table.layout.flex = "1 1 300px"
             table.layout.min_width = "0"
         self.body.children = [
             ipywidgets.HBox([self.inputs, self.outputs], layout={"flex_flow": "row wrap"}),

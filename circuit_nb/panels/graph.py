@@ -75,19 +75,23 @@ class GraphPanel(Panel):
 
     def _arrange(self) -> None:
         for control, width in (
-            (self.search, "190px"),
+            (self.search, "260px"),
             (self.pin, "auto"),
-            (self.kept, "230px"),
-            (self.errors, "auto"),
-            (self.links, "120px"),
             (self.wide, "auto"),
+            (self.kept, "260px"),
+            (self.errors, "auto"),
+            (self.links, "130px"),
         ):
             control.layout.width = width
+        self.search.layout.flex = "0 1 auto"
         for labelled in (self.kept, self.links):
             labelled.style.description_width = "initial"
-        controls = ipywidgets.HBox(
-            [self.search, self.pin, self.kept, self.errors, self.links, self.wide],
-            layout={"flex_flow": "row wrap"},
+        wrap = {"flex_flow": "row wrap"}
+        controls = ipywidgets.VBox(
+            [
+                ipywidgets.HBox([self.search, self.pin, self.wide], layout=wrap),
+                ipywidgets.HBox([self.kept, self.links, self.errors], layout=wrap),
+            ]
         )
         legend = ipywidgets.HTML(f'<div class="cnb cnb-faint">{LEGEND}</div>')
         frame = ipywidgets.Box([self._room], layout={"overflow": "auto hidden"})
@@ -173,7 +177,7 @@ class GraphPanel(Panel):
                 view,
                 session.selected,
                 links=session.links,
-                labels=self._labels,
+                labels={**session.cards.given, **session.setup.labels},
                 supernodes=session.setup.supernodes,
             )
         )

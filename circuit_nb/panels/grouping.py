@@ -74,17 +74,17 @@ def _shipped(graph: AttributionGraph, features: Sequence[Feature]) -> list[Super
         return []
     from circuit_nb import atlas
 
-    wanted = set(features)
-    everything = [(f.layer, f.position, f.index) for f in features]
+    drawn = set(features)
     try:
-        found = atlas.supernodes(everything)
+        found = atlas.supernodes(tuple(row) for row in graph.features.tolist())
     except FileNotFoundError:  # a build without concepts
         return []
     groups: list[Supernode] = []
     taken: set[Feature] = set()
     for name, rows in found.items():
-        members = [f for f in (Feature(*row) for row in rows) if f in wanted and f not in taken]
-        if members:
+        # All its features, those too weak to be drawn as well: else a switch would leave some on.
+        members = [f for f in (Feature(*row) for row in rows) if f not in taken]
+        if drawn.intersection(members):
             taken.update(members)
             groups.append(Supernode(name, members))
     return groups

@@ -1,0 +1,74 @@
+"""The notebooks run from top to bottom, and leave pictures where nothing runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("dallas_austin", "your_prompt")
+
+
+def read(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def outputs(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [out for cell in notebook.cells for out in cell.get("outputs", [])]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], nbformat.NotebookNode]:
+    """Runs a notebook from top to bottom, once."""
+    folder = tmp_path_factory.mktemp("notebooks")
+
+    @cache
+    def run_once(name: str) -> nbformat.NotebookNode:
+        notebook = read(name)
+        resources = {"metadata": {"path": str(folder)}}
+        with pytest.MonkeyPatch.context() as patch:
+            paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+            patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+            NotebookClient(notebook, timeout=180, resources=resources).execute()
+        return notebook
+
+    return run_once
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_notebook_runs_and_leaves_a_picture(name: str, run) -> None:
+    found = outputs(run(name))
+    pictures = [o.data["image/svg+xml"] for o in found if "image/svg+xml" in o.get("data", {})]
+    assert len(pictures) == 1
+    assert "Austin" in pictures[0] or "Sacramento" in pictures[0]
+
+
+def test_the_demo_shows_what_its_prose_says(run) -> None:
+    found = outputs(run("dallas_austin"))
+    printed = {
+        line.split(" off:")[0].strip(): float(line.rsplit(" ", 1)[1].rstrip("%"))
+        for out in found
+        if out.output_type == "stream" and out.name == "stdout"
+        for line in out.text.splitlines()
+    }
+    assert printed["Texas"] < 50
+    assert max(printed.values()) > 90, "no control leaves Austin alone"
+    texts = [o.data["text/plain"] for o in found if "text/plain" in o.get("data", {})]
+    assert texts[-1].startswith("[(' Sacramento'")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cells_are_short_and_define_nothing(name: str) -> None:
+    cells = read(name).cells
+    assert len(cells) <= 10
+    for cell in cells:
+        if cell.cell_type == "code":
+            assert len(cell.source.splitlines()) <= 10
+            assert "def " not in cell.source
+            assert "class " not in cell.source

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from circuit_nb.graph import AttributionGraph, Feature, Node, Supernode, TokenNode
+from circuit_nb.graph import AttributionGraph, Feature, Node, Supernode, TargetNode, TokenNode
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -309,8 +309,8 @@ def compare(first: AttributionGraph, second: AttributionGraph) -> Comparison:
     """What two graphs of the same prompt share, and how far their common edges differ."""
     ours = set(first.nodes[: len(first.features)])
     theirs = set(second.nodes[: len(second.features)])
-    common = [n for n in first.nodes if n in second]
-    picked = [_block(g, common) for g in (first, second)]
+    pairs = common_nodes(first, second)
+    picked = [edges_between(g, nodes) for g, nodes in zip((first, second), pairs, strict=True)]
     largest = max((float(np.abs(p).max(initial=0)) for p in picked), default=0.0)
     gap = float(np.abs(picked[0] - picked[1]).max(initial=0))
     return Comparison(
@@ -321,12 +321,38 @@ def compare(first: AttributionGraph, second: AttributionGraph) -> Comparison:
     )
 
 
+def common_nodes(
+    first: AttributionGraph, second: AttributionGraph
+) -> tuple[list[Node], list[Node]]:
+    """The nodes that two graphs of the same prompt share, as each of them numbers them.
+
+    Targets are the same if they stand for the same token or direction, whatever their rank.
+    """
+    rank = {target: i for i, target in enumerate(zip(second.targets, second.target_ids.tolist()))}
+    here: list[Node] = []
+    there: list[Node] = []
+    for node in first.nodes:
+        other: Node | None = node
+        if isinstance(node, TargetNode):
+            i = node.index
+            found = rank.get((first.targets[i], int(first.target_ids[i])))
+            other = None if found is None else TargetNode(found)
+        if other is not None and other in second:
+            here.append(node)
+            there.append(other)
+    return here, there
+
+
 def _sorted(nodes: Iterable[Node]) -> tuple[Feature, ...]:
     return tuple(sorted(n for n in nodes if isinstance(n, Feature)))
 
 
-def _block(graph: AttributionGraph, nodes: Sequence[Node]) -> Floats:
-    """`weights` between the given nodes: rows features and targets, columns all but targets."""
+def edges_between(graph: AttributionGraph, nodes: Sequence[Node]) -> Floats:
+    """`weights` between the given nodes: rows are features and targets, columns all but targets.
+
+    Raises:
+        ValueError: If the graph does not hold a node.
+    """
     row_of = {number: row for row, number in enumerate(graph.rows.tolist())}
     numbers = [graph.number(n) for n in nodes]
     rows = [row_of[n] for n in numbers if n in row_of]

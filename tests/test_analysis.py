@@ -152,6 +152,21 @@ def test_compare_tells_what_is_shared() -> None:
     assert compare(graph, shifted).largest_edge_difference == pytest.approx(1 / 3)
 
 
+def test_compare_knows_targets_by_token_not_by_rank() -> None:
+    graph = random_graph(6)
+    order = np.arange(len(graph.targets))[::-1]
+    rows = np.concatenate([np.arange(len(graph.features)), len(graph.features) + order])
+    turned = replace(
+        graph,
+        targets=tuple(graph.targets[i] for i in order),
+        target_ids=graph.target_ids[order],
+        target_probabilities=graph.target_probabilities[order],
+        weights=graph.weights[rows],
+    )
+    assert len(order) > 1
+    assert compare(graph, turned).largest_edge_difference == 0
+
+
 def test_networkx_has_every_node_and_edge() -> None:
     graph = random_graph(7)
     result = to_networkx(graph)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, PROMPT, Case, tiny
+from families import FAMILIES, PROMPT, Case, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import autograd_edges, frozen_outputs, source_writes

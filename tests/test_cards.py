@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, N_LAYERS, PROMPT, VOCAB, tiny
+from families import GOLDEN, N_LAYERS, PROMPT, VOCAB, tiny
 from made import small_graph
 from neuronpedia_server import SiteState, serve
 from safetensors.numpy import load_file, save_file

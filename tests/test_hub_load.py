@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import GOLDEN
+from families import GOLDEN
 from hub_server import COMMIT, HubState, point_client_at, serve
 from safetensors.numpy import load_file, save
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import PROMPT, Case, tiny
+from families import PROMPT, Case, tiny
 
 from circuit_nb import Feature, Intervention, Supernode, attribute, intervene
 from circuit_nb.graph import TargetNode

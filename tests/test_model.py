@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import GOLDEN, PROMPT, Case, hf_model, tiny, transcoders
+from families import GOLDEN, PROMPT, Case, hf_model, tiny, transcoders
 from safetensors.torch import load_file, save_file
 
 from circuit_nb import load

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import GOLDEN, PROMPT
+from families import GOLDEN, PROMPT
 from safetensors.torch import load_file, save_file
 
 from circuit_nb import attribute, load

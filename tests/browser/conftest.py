@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("playwright", reason="needs the test extra")
 
-from jupyter import CHROMIUM, Server, browser_page
 from playwright.sync_api import Page
+from serving import CHROMIUM, Server, browser_page
 
 ROOT = Path(__file__).parents[2]
 PICTURES = Path(os.environ.get("CIRCUIT_NB_PICTURES", ROOT / "build" / "browser"))

@@ -14,8 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from jupyter import Server, browser_page, run_all
 from reader import Reader
+from serving import Server, browser_page, run_all
 
 ROOT = Path(__file__).parents[2]
 IMAGES, PANELS = ROOT / "notebooks" / "images", ROOT / "build" / "browser"

@@ -6,9 +6,9 @@ import shutil
 import uuid
 
 import pytest
-from jupyter import Server, run_all
 from playwright.sync_api import Page
 from reader import Reader, wait_until
+from serving import Server, run_all
 
 OAKLAND = "Fact: the capital of the state containing Oakland is"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jupyter import Server, browser_page, run_all, write_notebook
 from made import HOSTILE, SAY, hostile_graph, hostile_labels
 from playwright.sync_api import Page
 from reader import Reader, wait_until
+from serving import Server, browser_page, run_all, write_notebook
 
 from circuit_nb import figures
 

@@ -3,26 +3,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from families import DALLAS
 from made import cards, small_graph
 
-from circuit_nb import attribute, load
+from circuit_nb import attribute
 from circuit_nb.graph import AttributionGraph
 from circuit_nb.model import ReplacementModel
 from circuit_nb.panels import Explorer, Session, explore
-
-DALLAS = "Fact: the capital of the state containing Dallas is"
-OAKLAND = "Fact: the capital of the state containing Oakland is"
 
 
 @pytest.fixture
 def session() -> Session:
     """The small graph, without a model."""
     return Session(small_graph(), cards=cards)
-
-
-@pytest.fixture(scope="session")
-def atlas() -> ReplacementModel:
-    return load("atlas")
 
 
 @pytest.fixture(scope="session")

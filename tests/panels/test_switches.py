@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import OAKLAND
+from families import OAKLAND
 
 from circuit_nb import explore, load
 from circuit_nb.graph import Feature, Supernode

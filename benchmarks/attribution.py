@@ -65,6 +65,12 @@ def edge_difference(ours: Path, theirs: Path, targets: int) -> float:
     return float(np.abs(x - y).max() / np.abs(y).max())
 
 
+def logit_difference(ours: Path, theirs: Path) -> float:
+    """Largest difference of a logit after the last intervention, over the largest logit."""
+    x, y = (load_file(path)["logits"] for path in (ours, theirs))
+    return float(np.abs(x - y).max() / np.abs(y).max())
+
+
 def megabytes(result: dict[str, Any]) -> str:
     return f"{result['bytes'] / 2**20:,.0f} MiB"
 
@@ -108,8 +114,11 @@ def measure(job: dict[str, Any], folder: Path, peer: str | None) -> tuple[dict, 
     if peer is None or job["length"] > PEER_LONGEST:
         return ours, {}
     theirs = run(peer, "peer_worker.py", {**job, "edges": str(paths["peer"])})
-    if "targets" in ours and "seconds" in theirs:
-        theirs["difference"] = edge_difference(paths["ours"], paths["peer"], ours["targets"])
+    if "seconds" in ours and "seconds" in theirs:
+        if job["task"] == "intervene":
+            theirs["difference"] = logit_difference(*paths.values())
+        else:
+            theirs["difference"] = edge_difference(*paths.values(), ours["targets"])
     return ours, theirs
 
 
@@ -121,7 +130,7 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     prepare(options.folder)
-    print("| table | what | ours | of the floor | memory | peer | memory | edge difference |")
+    print("| table | what | ours | of the floor | memory | peer | memory | difference |")
     print("|---|---|---|---|---|---|---|---|")
     for table, job in jobs(options.tables):
         print(report(table, job, *measure(job, options.folder, options.peer)), flush=True)

@@ -128,8 +128,8 @@ CLICK = """async ([selector, index]) => {
 
 def in_the_browser(repeat: int) -> None:
     """From the click to the last change of the page, and the bytes received for it."""
-    from jupyter import Server, browser_page, run_all, write_notebook
     from reader import Reader
+    from serving import Server, browser_page, run_all, write_notebook
 
     with tempfile.TemporaryDirectory() as folder:
         for name, cell in CELLS.items():

@@ -28,7 +28,7 @@ def ranks(graph: AttributionGraph, features: list[Feature]) -> np.ndarray:
 def overlap(first: AttributionGraph, second: AttributionGraph) -> str:
     """Share of the first graph's nodes that the second has too, with the counts."""
     shared = len(common_nodes(first, second)[0])
-    return f"{shared / len(first.nodes):.1%} of {len(first.nodes):,}"
+    return f"{shared / len(first.nodes):.1%} of {len(first.nodes)}, {len(first.features)} features"
 
 
 def edge_changes(first: AttributionGraph, second: AttributionGraph) -> np.ndarray:

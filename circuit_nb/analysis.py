@@ -328,7 +328,8 @@ def common_nodes(
 
     Targets are the same if they stand for the same token or direction, whatever their rank.
     """
-    rank = {target: i for i, target in enumerate(zip(second.targets, second.target_ids.tolist()))}
+    theirs = zip(second.targets, second.target_ids.tolist(), strict=True)
+    rank = {target: i for i, target in enumerate(theirs)}
     here: list[Node] = []
     there: list[Node] = []
     for node in first.nodes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -303,13 +302,6 @@ def test_many_nodes_do_not_build_a_huge_matrix() -> None:
     content["nodes"] += [{**like, "node_id": f"3_{i}_3", "feature": ids.pair(3, i)} for i in extra]
     with pytest.raises(ValueError, match="more than fit in 1 GiB"):
         neuronpedia.from_json(content)
-
-
-def test_nan_is_not_written(tmp_path: Path) -> None:
-    weights = toy().weights.copy()
-    weights[0, 0] = np.nan
-    with pytest.raises(ValueError, match="JSON cannot carry"):
-        neuronpedia.write(replace(toy(), weights=weights), tmp_path / "nan.json")
 
 
 def test_missing_file_is_said(tmp_path: Path) -> None:

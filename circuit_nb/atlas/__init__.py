@@ -5,7 +5,7 @@ Dallas is` takes it from Dallas to Texas (layer 0, at ` Dallas`) and from Texas 
 ` capital` to ` Austin` (layer 3, at the last token), although no training sentence of that
 form names Dallas. It ships with transcoders, a label for every live feature, and *concepts*:
 the features that stand for a state, a country, a relation or an answer, chosen by a rule on
-training cities only (see `circuit_nb.atlas.concepts`).
+training cities only (see `circuit_nb.atlas.concept_rules`).
 
 Nothing here imports torch; the modules that build and measure the model do.
 """

@@ -19,9 +19,9 @@ import torch
 from transformers import LlamaForCausalLM
 
 from circuit_nb.atlas import Concept, evaluate, read_concepts
-from circuit_nb.atlas.concepts import find_concepts
+from circuit_nb.atlas.concept_rules import find_concepts
 from circuit_nb.atlas.corpus import Corpus
-from circuit_nb.atlas.labels import find_labels
+from circuit_nb.atlas.label_rules import find_labels
 from circuit_nb.atlas.network import Shape, new_model
 from circuit_nb.atlas.probe import load_model, load_transcoders, save_transcoders
 from circuit_nb.atlas.samples import collect

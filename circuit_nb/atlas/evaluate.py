@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from circuit_nb.atlas import DALLAS, WEIGHTS, read_concepts
-from circuit_nb.atlas.concepts import KINDS, WORD_POSITION, capitals
+from circuit_nb.atlas.concept_rules import KINDS, WORD_POSITION, capitals
 from circuit_nb.atlas.corpus import Corpus
 from circuit_nb.atlas.forms import TWO_HOP_FORMS
 from circuit_nb.atlas.measures import Subject, answered_right, removed, share, swapped

@@ -44,15 +44,8 @@ def to_json(
         A dict of JSON values.
 
     Raises:
-        ValueError: If slug or scan hold anything but letters, digits, `.`, `-` and `_`, or the
-            graph holds NaN or infinite numbers.
+        ValueError: If slug or scan hold anything but letters, digits, `.`, `-` and `_`.
     """
-    for name in ("weights", "activations", "target_probabilities"):
-        if not np.isfinite(getattr(graph, name)).all():
-            raise ValueError(
-                f"The graph's {name} hold NaN or infinite numbers, which JSON cannot carry; "
-                "AttributionGraph.save keeps them."
-            )
     notes = annotations or Annotations()
     origin = graph.provenance
     for name, value in (("slug", slug), ("scan", scan)):

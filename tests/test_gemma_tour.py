@@ -25,7 +25,13 @@ from nbclient import NotebookClient
 from circuit_nb import attribute, load, neuronpedia, published
 from circuit_nb.neuronpedia import Annotations
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "gemma_tour.ipynb"
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+NOTEBOOK = NOTEBOOKS / "gemma_tour.ipynb"
+GPU = """
+from circuit_nb import machine
+machine.look = lambda: machine.Machine("made up", 16.0, True)
+"""
+"""Lets the demonstration choose Gemma where there is no GPU."""
 CASES = ("dallas", "oakland", "shanghai", "vancouver", "petit", "chinese", "grand")
 LAYERS, D_MODEL, FEATURES = 26, 32, 16_384
 SOURCE_SET = "gemmascope-transcoder-16k"
@@ -130,9 +136,44 @@ def test_published_features_are_where_they_are_said_to_be(model: Any, name: str)
             assert (f.layer, f.position, f.index) in active
 
 
-def test_the_notebook_runs(
-    model: Any, hub: hub_server.HubState, cache: Path, tmp_path: Path
+def execute(
+    notebook: nbformat.NotebookNode, hub: hub_server.HubState, cache: Path, site_url: str
 ) -> None:
+    env = {
+        **os.environ,
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_CACHE": str(cache),
+        "HF_HUB_OFFLINE": "0",
+        "TRANSFORMERS_OFFLINE": "0",
+        "HF_TOKEN": "hf_madeUpTokenOfATest",
+        "NEURONPEDIA_URL": site_url,
+        "CIRCUIT_NB_CACHE": str(cache / site_url.rpartition(":")[2]),
+        "PYTHONPATH": os.pathsep.join([str(NOTEBOOKS.parent), *sys.path]),
+    }
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute(env=env)
+    assert "hf_madeUp" not in json.dumps(notebook)
+
+
+def test_the_demo_opens_gemma_where_it_can(
+    model: Any, hub: hub_server.HubState, cache: Path
+) -> None:
+    notebook = nbformat.read(NOTEBOOKS / "dallas_austin.ipynb", as_version=4)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(GPU))
+    with neuronpedia_server.serve() as site:
+        site.add(23, 12237, "capital of Texas, as Neuronpedia says")
+        execute(notebook, hub, cache, site.url)
+    outputs = {cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}
+    picture = next(o.data["image/svg+xml"] for o in outputs["explore"] if "data" in o)
+    assert "Say Austin" in picture
+    assert "as Neuronpedia says" in picture
+    said = "".join(o.get("text", "") for o in outputs["ablate"])
+    assert [
+        name for name in published.case("dallas").supernodes if f"{name} off:" not in said
+    ] == []
+    assert len(eval(outputs["swap"][-1].data["text/plain"])) == 3
+
+
+def test_the_notebook_runs(model: Any, hub: hub_server.HubState, cache: Path) -> None:
     dallas = published.case("dallas")
     graph = attribute(model, dallas.prompt, progress=False)
     notes = Annotations(pins=dallas["Texas"].features)
@@ -140,19 +181,7 @@ def test_the_notebook_runs(
         site.add(20, 15589, "Texas")
         site.graphs[dallas.graph] = json.dumps(neuronpedia.to_json(graph, notes)).encode()
         notebook = nbformat.read(NOTEBOOK, as_version=4)
-        env = {
-            **os.environ,
-            "HF_ENDPOINT": hub.url,
-            "HF_HUB_CACHE": str(cache),
-            "HF_HUB_OFFLINE": "0",
-            "TRANSFORMERS_OFFLINE": "0",
-            "HF_TOKEN": "hf_madeUpTokenOfATest",
-            "NEURONPEDIA_URL": site.url,
-            "CIRCUIT_NB_CACHE": str(tmp_path / "cache"),
-            "PYTHONPATH": os.pathsep.join([str(NOTEBOOK.parents[1]), *sys.path]),
-        }
-        client = NotebookClient(notebook, timeout=300, kernel_name="python3")
-        client.execute(env=env)
+        execute(notebook, hub, cache, site.url)
         assert "/api/features" in site.paths("POST")
     said = {
         cell.id: "".join(o.get("text", "") for o in cell.outputs if o.output_type == "stream")
@@ -165,7 +194,6 @@ def test_the_notebook_runs(
     assert "大 85" in said["petit-run"]
     n = len(graph.features)
     assert f"{n} of their {n} features are in our graph" in said["published"]
-    assert "hf_madeUp" not in json.dumps(notebook)
 
 
 def test_cells_are_short_and_saved_without_outputs() -> None:

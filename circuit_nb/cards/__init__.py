@@ -8,6 +8,7 @@ from circuit_nb.cards.computing import compute
 from circuit_nb.cards.effects import Effects, logit_effects
 from circuit_nb.cards.sources import card_of_reply, of
 from circuit_nb.cards.storage import CardSet, load
+from circuit_nb.cards.texts import Texts
 from circuit_nb.cards.types import Example, FeatureCard, Histogram, automatic_label
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Example",
     "FeatureCard",
     "Histogram",
+    "Texts",
     "automatic_label",
     "card_of_reply",
     "compute",

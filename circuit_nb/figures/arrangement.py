@@ -41,6 +41,8 @@ def arrange(
     x: dict[int, float] = {}
     for row in sorted(members):
         _side_by_side(sorted(members[row], key=lambda i: wished[i]), wished, widths, room, x)
+    # Twice: the first time some edges still lead to where their other end no longer is.
+    for row in 2 * sorted(members):
         for i in members[row] if row else ():
             others = {j: place for j, place in x.items() if j != i}
             tried = [x[i]] + [wished[i] + STEP * k for k in range(-REACH, REACH + 1)]
@@ -50,9 +52,7 @@ def arrange(
                 for p in tried
                 if EDGE + half <= p <= EDGE + room - half
                 and all(
-                    abs(p - others[j]) >= half + widths[j] / 2 + GAP
-                    for j in members[row]
-                    if j in others
+                    abs(p - others[j]) >= half + widths[j] / 2 + GAP for j in members[row] if j != i
                 )
             ]
             if free:
@@ -87,14 +87,15 @@ def _side_by_side(
 def _crossings(
     box: int, x: dict[int, float], rows: tuple[int, ...], widths: tuple[float, ...], edges: Edges
 ) -> int:
-    """How many boxes the edges of one box run through, among the boxes placed so far."""
+    """How many boxes the edges of one box run through, and how many edges run through it."""
     count = 0
     for source, target in edges:
-        if box not in (source, target) or source not in x or target not in x:
-            continue
         low, high = sorted((source, target), key=lambda i: rows[i])
-        for between in range(rows[low] + 1, rows[high]):
-            share = (between - rows[low]) / (rows[high] - rows[low])
+        own = box in (source, target)
+        between = range(rows[low] + 1, rows[high])
+        for row in between if own else {rows[box]}.intersection(between):
+            share = (row - rows[low]) / (rows[high] - rows[low])
             at = x[low] + share * (x[high] - x[low])
-            count += sum(abs(at - x[j]) < widths[j] / 2 + 6 for j in x if rows[j] == between)
+            met = (j for j in x if rows[j] == row) if own else (box,)
+            count += sum(abs(at - x[j]) < widths[j] / 2 + 6 for j in met)
     return count

@@ -46,6 +46,8 @@ CROWD = 400
 """Up to how many nodes no label may cover any."""
 LABEL_LENGTH = 22
 """Characters of a label beside a node."""
+RING = 10.0
+"""By how much the ring of the selected node is wider than the node, pixels."""
 
 
 def graph_figure(
@@ -148,7 +150,7 @@ def selection_traces(
     node = selected if selected is not None and selected in view.graph else None
     return {
         **_edges_of(view, node, links),
-        "selected": _ring(view, [node] if node else [], 10.0, "#000000", 2.0),
+        "selected": _ring(view, [node] if node else [], RING, "#000000", 2.0),
         "labels": _label_trace(view, node, labels, supernodes),
     }
 
@@ -297,6 +299,9 @@ def _label_trace(
     view: GraphView, selected: Node | None, labels: Labels, supernodes: Sequence[Supernode]
 ) -> Trace:
     outputs = view.graph.blocks.targets
+    sizes = np.maximum(view.sizes() + 3, 12)
+    if selected is not None:
+        sizes[view.graph.number(selected)] += RING
     placed = [
         Label(n, _output_text(view.graph, n - outputs.start), "top center")
         for n in view.numbers[view.numbers >= outputs.start].tolist()
@@ -304,13 +309,13 @@ def _label_trace(
     wanted = _wanted_labels(view, selected, labels, supernodes)
     drawn = view.numbers.tolist()
     taken = drawn if len(drawn) <= CROWD else [n for n, _ in wanted]
-    placed += fit_labels(view.placement, wanted, taken=taken)
+    placed += fit_labels(view.placement, wanted, taken=taken, sizes=sizes)
     numbers = [label.number for label in placed]
     return {
         "x": coordinates(view.placement.x[numbers]),
         "y": coordinates(view.placement.y[numbers]),
         "mode": "markers+text",
-        "marker": {"size": 13, "opacity": 0},
+        "marker": {"size": sizes[numbers].tolist(), "opacity": 0},
         "text": [plotly_text(label.text) for label in placed],
         "textposition": [label.side for label in placed],
         "textfont": {"size": SMALL, "color": GREY, "family": FONT},
@@ -335,14 +340,14 @@ def _wanted_labels(
     group_of = {graph.number(f): s for s in supernodes for f in s.features if f in graph}
     first = [graph.number(selected)] if isinstance(selected, Feature) else []
     wanted: list[tuple[int, str]] = []
-    said: set[tuple[str, int, int]] = set()
+    said: set[tuple[object, ...]] = set()
     for at in [*first, *ranked[:60]]:
         node = graph.nodes[at]
         assert isinstance(node, Feature)
         group = group_of.get(at)
         text = group.name if group else labels.get((node.layer, node.index), "")
-        # Neighbours of one name share one label.
-        key = (text, node.layer, node.position)
+        # A supernode is named once, at its strongest feature; neighbours of one name share it.
+        key = (group,) if group else (text, node.layer, node.position)
         if text and key not in said:
             said.add(key)
             wanted.append((at, shorten(text, LABEL_LENGTH)))

@@ -61,7 +61,7 @@ def place(graph: AttributionGraph, shown: npt.NDArray[np.bool_], row: float = 0.
         shown: (n_nodes,) which nodes are drawn, in node order.
         row: Distance between two layers in pixels; 0 chooses one by the number of layers.
     """
-    row = row or min(62.0, max(22.0, 560.0 / (graph.n_layers + 2)))
+    row = row or min(76.0, max(22.0, 560.0 / (graph.n_layers + 2)))
     cells = _cells(graph, shown)
     columns = _columns(graph, cells)
     x, y = np.full(graph.n_nodes, np.nan), np.full(graph.n_nodes, np.nan)
@@ -153,6 +153,7 @@ def fit_labels(
     wanted: Iterable[tuple[int, str]],
     *,
     taken: Sequence[int] = (),
+    sizes: Floats | None = None,
     most: int = 24,
 ) -> list[Label]:
     """Place as many of the wanted labels as fit without overlap, the first ones first.
@@ -161,17 +162,19 @@ def fit_labels(
         placement: Where the nodes are.
         wanted: Node numbers and texts, the most important first.
         taken: Numbers of nodes that labels must not cover.
+        sizes: Diameter of every node's marker in pixels, (n_nodes,); by default 13 each.
         most: How many labels at most.
     """
-    marker = 7.0
-    boxes = {n: _around(placement, n, marker) for n in taken}
+    sizes = np.full(len(placement.x), 13.0) if sizes is None else sizes
+    boxes = {n: _around(placement, n, float(sizes[n]) / 2) for n in taken}
     labels: list[Label] = []
     placed: list[_Box] = []
     for number, text in wanted:
         if len(labels) == most:
             break
-        for side in ("top center", "bottom center", "middle right", "middle left"):
-            box = _label_box(placement, number, text_width(text, SMALL), side)
+        for side in _SIDES:
+            gap = beside(float(sizes[number]))
+            box = _label_box(placement, number, text_width(text, SMALL), side, gap)
             inside = box.left >= 0 and box.right <= placement.width
             free = not any(box.meets(b) for b in placed) and not any(
                 box.meets(b) for n, b in boxes.items() if n != number
@@ -183,13 +186,24 @@ def fit_labels(
     return labels
 
 
+_SIDES = (
+    *("top center", "bottom center", "middle right", "middle left"),
+    *("top left", "top right", "bottom left", "bottom right"),
+)
+
+
+def beside(size: float) -> float:
+    """How far from a marker's middle Plotly writes its text, pixels."""
+    return size / 2 / 0.8 + 1 if size else 0.0
+
+
 def _around(placement: Placement, number: int, half: float) -> _Box:
     x, y = placement.x[number], placement.y[number]
     return _Box(x - half, y - half, x + half, y + half)
 
 
-def _label_box(placement: Placement, number: int, width: float, side: str) -> _Box:
-    x, y, gap, height = placement.x[number], placement.y[number], 7.0, 14.0
+def _label_box(placement: Placement, number: int, width: float, side: str, gap: float) -> _Box:
+    x, y, height = placement.x[number], placement.y[number], 14.0
     vertical, horizontal = side.split()
     left = {"center": x - width / 2, "right": x + gap, "left": x - gap - width}[horizontal]
     bottom = {"top": y + gap, "middle": y - height / 2, "bottom": y - gap - height}[vertical]

@@ -35,10 +35,10 @@ Group: TypeAlias = Supernode | Node
 """What the subgraph draws as one box."""
 
 NAME_LENGTH = 24
-WEAKEST = 0.04
+WEAKEST = 0.08
 """Edges that carry a smaller share of their target's input are left out."""
-TOLD = 0.08
-"""Edges that carry less are drawn without their number."""
+ALONG = (0.42, 0.55, 0.3, 0.68, 0.2, 0.8)
+"""Where along an edge its number is tried, from its source."""
 GREYED = 0.25
 """A node at or under this activation fraction is drawn faint."""
 
@@ -121,7 +121,7 @@ def subgraph_spec(
         "hoverinfo": "text",
     }
     data = [
-        *_edges(boxes, shares),
+        *_edges(boxes, shares, [bool((badges or {}).get(g)) for g in groups]),
         *_texts(boxes, [fractions.get(g) for g in groups]),
         _badges(boxes, [(badges or {}).get(g, "") for g in groups]),
         handles,
@@ -211,9 +211,13 @@ def _layout(width: float, height: float) -> dict[str, Any]:
     }
 
 
-def _edges(boxes: Sequence[Box], shares: npt.NDArray[np.float64]) -> Iterator[Trace]:
-    """Lines as wide as the share they carry, and the share on those that carry most."""
+def _edges(
+    boxes: Sequence[Box], shares: npt.NDArray[np.float64], badged: Sequence[bool]
+) -> Iterator[Trace]:
+    """Lines as wide as the share they carry, and the share where there is room for it."""
     told: list[tuple[float, float]] = []
+    badges = [_corner(box) for box, badge in zip(boxes, badged, strict=True) if badge]
+    taken = [(x - 16, y) for x, y in badges]
     texts: list[str] = []
     for flat in np.argsort(-np.abs(shares), axis=None).tolist():
         target, source = divmod(flat, len(boxes))
@@ -230,11 +234,18 @@ def _edges(boxes: Sequence[Box], shares: npt.NDArray[np.float64]) -> Iterator[Tr
             "opacity": 0.25 if boxes[source].faint else 0.75,
             "hoverinfo": "skip",
         }
-        at = (x0 + 0.42 * (x1 - x0), y0 + 0.42 * (y1 - y0))
-        if abs(share) >= TOLD and _is_free(at, boxes, told):
+        beside = 4 + 3.5 * abs(share)
+        places = ((x0 + part * (x1 - x0) + beside, y0 + part * (y1 - y0)) for part in ALONG)
+        at = next((p for p in places if _is_free(p, boxes, [*told, *taken])), None)
+        if at is not None:
             told.append(at)
             texts.append(percent(round(share, 2)))
-    yield _text_trace([(x - 3, y) for x, y in told], texts, SMALL, side="middle right")
+    yield _text_trace(told, texts, SMALL, side="middle right")
+
+
+def _corner(box: Box) -> tuple[float, float]:
+    """Where the middle of a box's badge is."""
+    return box.x + box.width / 2 - 6, box.y + BOX / 2
 
 
 def _ends(start: Box, end: Box) -> tuple[float, float, float, float]:
@@ -250,9 +261,9 @@ def _is_free(
     at: tuple[float, float], boxes: Sequence[Box], told: Sequence[tuple[float, float]]
 ) -> bool:
     """Whether the number of an edge would cover neither a box nor another number."""
-    x, y = at[0] + 18, at[1]
+    x, y = at[0] + 16, at[1]
     covered = any(abs(x - b.x) < b.width / 2 + 18 and abs(y - b.y) < BOX / 2 + 7 for b in boxes)
-    return not covered and all(abs(at[0] - a) > 40 or abs(y - b) > 16 for a, b in told)
+    return not covered and all(abs(at[0] - a) > 40 or abs(y - b) > 18 for a, b in told)
 
 
 def _text_trace(
@@ -290,7 +301,7 @@ def _shape(box: Box, border: float, filled: bool) -> dict[str, Any]:
         "fillcolor": f"rgba({','.join(str(c) for c in _channels(box.colour))},0.14)"
         if filled
         else "rgba(128,128,128,0.06)",
-        "opacity": 0.4 if box.faint else 1.0,
+        "opacity": 0.55 if box.faint else 1.0,
     }
 
 
@@ -303,7 +314,7 @@ def _texts(boxes: Sequence[Box], fractions: Sequence[float | None]) -> Iterator[
     known = [f if f is not None and np.isfinite(f) else None for f in fractions]
     for faint in (False, True):
         chosen = [(b, f) for b, f in zip(boxes, known, strict=True) if b.faint == faint]
-        opacity = 0.55 if faint else 1.0
+        opacity = 0.75 if faint else 1.0
         names = [(b.x, b.y + (8.0 if f is not None else 0.0)) for b, f in chosen]
         yield _text_trace(names, [plotly_text(b.name) for b, _ in chosen], BODY, opacity=opacity)
         told = [(b, percent(round(f, 2))) for b, f in chosen if f is not None]
@@ -314,8 +325,9 @@ def _texts(boxes: Sequence[Box], fractions: Sequence[float | None]) -> Iterator[
 def _badges(boxes: Sequence[Box], badges: Sequence[str]) -> Trace:
     """The intervention in a dark disc on the box's upper right corner."""
     told = [(box, badge) for box, badge in zip(boxes, badges, strict=True) if badge]
-    at = [(b.x + b.width / 2 - 6, b.y + BOX / 2) for b, _ in told]
-    trace = _text_trace(at, [plotly_text(badge) for _, badge in told], SMALL - 1)
+    trace = _text_trace(
+        [_corner(b) for b, _ in told], [plotly_text(badge) for _, badge in told], SMALL - 1
+    )
     trace["mode"] = "markers+text"
     trace["marker"] = {"size": 30, "color": "#4d4d4d", "symbol": "circle", "line": {"width": 0}}
     trace["textfont"] = {"size": SMALL - 1, "color": "#ffffff"}

@@ -13,6 +13,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from circuit_nb.figures.placement import beside
 from circuit_nb.figures.style import BODY, FONT, GREY, SMALL, html_text
 from circuit_nb.figures.view import Spec, Trace
 
@@ -177,18 +178,21 @@ def _texts(trace: Trace, area: _Area) -> Iterator[str]:
         return
     places, font = _places(trace, area), trace["textfont"]
     sides = _each(trace["textposition"], len(places))
+    sizes = _each(trace.get("marker", {}).get("size", 0.0), len(places))
     yield f'<g opacity="{trace.get("opacity", 1):g}" pointer-events="none">'
-    for place, side, text in zip(places, sides, trace["text"], strict=True):
+    for place, side, marker, text in zip(places, sides, sizes, trace["text"], strict=True):
         if place is not None and text:
-            x, y, anchor = _beside(place, side, font["size"])
+            x, y, anchor = _beside(place, side, font["size"], beside(marker))
             yield _text(x, y, text, anchor=anchor, size=font["size"], colour=font["color"])
     yield "</g>"
 
 
-def _beside(at: tuple[float, float], side: str, size: float) -> tuple[float, float, str]:
+def _beside(
+    at: tuple[float, float], side: str, size: float, gap: float
+) -> tuple[float, float, str]:
     vertical, horizontal = side.split()
-    lift = {"top": -9.0, "middle": 0.36 * size, "bottom": 7.0 + 0.75 * size}[vertical]
-    shift = {"left": -9.0, "center": 0.0, "right": 9.0}[horizontal]
+    lift = {"top": -gap - 0.25 * size, "middle": 0.36 * size, "bottom": gap + 0.75 * size}[vertical]
+    shift = {"left": -gap, "center": 0.0, "right": gap}[horizontal]
     anchor = {"left": "end", "center": "middle", "right": "start"}[horizontal]
     return at[0] + shift, at[1] + lift, anchor
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from circuit_nb.graph import AttributionGraph
 
 if TYPE_CHECKING:
-    from circuit_nb.cards import FeatureCard
+    from circuit_nb.cards import Example, FeatureCard, Texts
     from circuit_nb.model import ReplacementModel
 
 Key: TypeAlias = tuple[int, int]
@@ -35,17 +36,19 @@ class Cards:
     def __init__(
         self, graph: AttributionGraph, model: ReplacementModel | None, source: CardSource | None
     ) -> None:
-        self._ask = source if callable(source) else _joined(graph, model, source)
+        self._ask = source if callable(source) else self._joined
+        self._graph, self._model = graph, model
         self.source = source
         self.at_hand = source is not None or graph.provenance.get("model") == "atlas"
         """Whether cards cost nothing to ask for, as those that ship with the embedded model."""
-        self.problem: Exception | None = None
-        """Why the last request for cards failed, if it did."""
+        self.problem = ""
+        """Why cards could not be had, in words; empty where they could."""
         self.labels: Mapping[Key, str] = {}
         """Labels of the cards got so far; another object whenever there are more."""
         self.given: Mapping[Key, str] = {}
         """Those of them that are names, and not made up from what a feature does."""
         self._known: dict[Key, FeatureCard | None] = {}
+        self._unsure: set[Key] = set()
 
     def fetch(self, keys: Iterable[Key]) -> None:
         """Get the cards that are not there yet; a failure is kept in `problem`."""
@@ -54,10 +57,11 @@ class Cards:
             return
         try:
             found = self._ask(missing)
-            self.problem = None
         except (OSError, ValueError, KeyError, ImportError) as error:
             found = {}
-            self.problem = error
+            self.problem = str(error)
+        if self.problem:
+            self._unsure.update(missing)
         self._known.update({key: found.get(key) for key in missing})
         named = {key: found[key].label for key in missing if key in found and found[key].label}
         if named:
@@ -65,10 +69,52 @@ class Cards:
             given = {k: text for k, text in named.items() if found[k].source != "automatic"}
             self.given = {**self.given, **given}
 
+    def ask_again(self) -> None:
+        """Ask once more for the cards that a problem kept from being known."""
+        keys, self._unsure, self.problem = self._unsure, set(), ""
+        for key in keys:
+            del self._known[key]
+        self.fetch(sorted(keys))
+
     def card(self, key: Key) -> FeatureCard | None:
         """The card of one feature, got now if need be; None where nothing is known."""
         self.fetch([key])
         return self._known[key]
+
+    def examples(self, key: Key) -> tuple[Example, ...]:
+        """Texts that activate a feature: its card's, else found now if the model brings texts."""
+        card, texts = self.card(key), self._texts()
+        if card is not None and texts is not None and not card.examples:
+            self._known[key] = card = replace(card, examples=texts.examples(*key))
+        return card.examples if card is not None else ()
+
+    def _texts(self) -> Texts | None:
+        """Texts to find examples in, where the model brings them along."""
+        if callable(self.source) or self._model is None:
+            return None
+        from circuit_nb.cards.texts import shipped
+
+        return shipped(self._model)
+
+    def _joined(self, keys: Iterable[Key]) -> Mapping[Key, FeatureCard]:
+        """Every place that cards come from, as `circuit_nb.cards.of` joins them.
+
+        After a problem the network is left alone until `ask_again`: each click would wait for it.
+        """
+        from circuit_nb import cards
+
+        def tell(problem: str) -> None:
+            self.problem = problem
+
+        computed = None if callable(self.source) else self.source
+        return cards.of(
+            self._graph,
+            keys,
+            model=self._model,
+            computed=computed,
+            online=not self.problem,
+            on_problem=tell,
+        )
 
     @property
     def promoted(self) -> dict[Key, str]:
@@ -78,18 +124,3 @@ class Cards:
             for k, c in self._known.items()
             if c is not None and c.promotes
         }
-
-
-def _joined(
-    graph: AttributionGraph,
-    model: ReplacementModel | None,
-    computed: Mapping[Key, FeatureCard] | None,
-) -> Callable[[Iterable[Key]], Mapping[Key, FeatureCard]]:
-    """Every place that cards come from, as `circuit_nb.cards.of` joins them."""
-
-    def ask(keys: Iterable[Key]) -> Mapping[Key, FeatureCard]:
-        from circuit_nb import cards
-
-        return cards.of(graph, keys, model=model, computed=computed)
-
-    return ask

@@ -7,7 +7,7 @@ import numpy as np
 
 from circuit_nb.figures.bars import connections
 from circuit_nb.figures.names import node_place
-from circuit_nb.figures.style import html_text, percent, shorten, signed
+from circuit_nb.figures.style import html_text, percent, signed
 from circuit_nb.graph import Node
 from circuit_nb.panels.base import Drawing, Panel, lines, tooltip
 from circuit_nb.panels.keys import node_from_key, node_key
@@ -32,23 +32,18 @@ class ConnectionsPanel(Panel):
         self.inputs, self.outputs = Clickable(jump), Clickable(jump)
         self.all = ipywidgets.ToggleButton(False, description="all edges", layout={"width": "84px"})
         tooltip(self.all, f"List every edge instead of the {FEW} strongest on either side")
-        for table in (self.inputs, self.outputs):
-            table.layout.flex = "1 1 300px"
-            table.layout.min_width = "0"
-        self.body.children = [
-            ipywidgets.HBox([self.inputs, self.outputs], layout={"flex_flow": "row wrap"}),
-            self.all,
-        ]
+        self.body.children = [self.inputs, self.outputs, self.all]
         self.all.observe(self.guard(lambda _: self._redraw()), "value")
-        self.watch(self._redraw, "selected", "setup")
+        self.watch(self._redraw, "selected", "setup", "learned")
 
     def _jump(self, key: str) -> None:
         self.session.select(node_from_key(key))
 
     def _redraw(self) -> None:
         node = self.session.selected
-        title = "Connections" if node is None else f"Connections of {self.session.title(node)}"
-        self.heading.value = f'<div class="cnb cnb-title">{html_text(shorten(title, 70))}</div>'
+        title = "" if node is None else html_text(self.session.title(node))
+        of = f" of {title}" if title else ""
+        self.heading.value = f'<div class="cnb cnb-title" title="{title}">Connections{of}</div>'
         self.inputs.html = EMPTY if node is None else self._table(node, inputs=True)
         self.outputs.html = "" if node is None else self._table(node, inputs=False)
 
@@ -56,11 +51,12 @@ class ConnectionsPanel(Panel):
         edges = connections(self.session.graph, node, inputs=inputs)
         shown = edges if self.all.value else edges[:FEW]
         share = f", {percent(_share(edges, len(shown)))} of the strength" if edges else ""
-        head = f"{'in' if inputs else 'out'}: {len(shown)} of {len(edges)}{share}"
+        kind = "inputs" if inputs else "outputs"
+        head = f"{kind}: {len(shown)} of {len(edges)}{share}" if edges else f"no {kind}"
         top = max((abs(w) for _, w in shown), default=1.0)
         rows = "".join(self._row(n, w, abs(w) / top) for n, w in shown)
         return (
-            f'<div class="cnb-faint">{head}</div>'
+            f'<div class="cnb-faint cnb-head">{head}</div>'
             f'<div class="cnb-scroll"><table role="listbox">{rows}</table></div>'
         )
 
@@ -71,7 +67,7 @@ class ConnectionsPanel(Panel):
             f'<tr data-key="{node_key(node)}" tabindex="0" role="option" title="{title}">'
             f"<td>{html_text(self.session.name(node))} "
             f'<span class="cnb-faint">{html_text(node_place(self.session.graph, node))}</span></td>'
-            f'<td class="cnb-number"><span class="cnb-bar cnb-{sign}" '
+            f'<td class="cnb-meter"><span class="cnb-bar cnb-{sign}" '
             f'style="width:{max(1, round(44 * share))}px"></span></td>'
             f'<td class="cnb-number">{signed(weight)}</td></tr>'
         )

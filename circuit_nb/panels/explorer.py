@@ -114,8 +114,8 @@ class _Explore:
             model: The model, or a graph to explore without one.
             prompt: What to explain, or a graph computed from the model.
             cards: Where feature cards come from; by default `circuit_nb.cards`.
-            propose: Whether to begin with the proposed supernodes; by default only where the model
-                ships with concepts.
+            propose: Whether to begin with the proposed supernodes; by default with those alone that
+                are concepts which ship with the model.
 
         Raises:
             TypeError: If the two do not fit together.
@@ -154,9 +154,9 @@ class _Explore:
 
 
 def _open(session: Session, propose: bool | None) -> Explorer:
-    shipped = session.graph.provenance.get("model") == "atlas"
-    if shipped if propose is None else propose:
-        session.accept(session.propose())
+    groups = session.propose() if propose else session.concepts() if propose is None else []
+    if groups:
+        session.accept(groups)
         session.forget_changes()
     session.run()
     session.select(_most_influential(session))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import ipywidgets
+import numpy as np
 
 from circuit_nb.figures.bars import density_spec, effects_spec
 from circuit_nb.figures.names import node_place
@@ -31,7 +32,7 @@ NOTHING = (
     "Nothing is known of this feature. Cards are computed from your own texts by "
     "circuit_nb.cards.compute, or come from Neuronpedia where it has the transcoders."
 )
-NO_TEXTS = "No texts: circuit_nb.cards.compute finds them in texts of yours."
+NO_TEXTS = "circuit_nb.cards.compute finds more of them in texts of yours."
 NO_EFFECTS = "No logit effects: they need the model or a card that has them."
 
 
@@ -48,10 +49,14 @@ class FeaturePanel(Panel):
             placeholder="label", continuous_update=False, layout={"width": "98%"}
         )
         tooltip(self.label, "What you call this feature; kept when you save. Empty: as before")
+        self.again = ipywidgets.Button(description="Ask again", layout={"width": "auto"})
+        tooltip(self.again, "Ask once more for the labels and texts that could not be had")
+        self.again.on_click(self.guard(lambda _: session.ask_again()))
+        self.problem = ipywidgets.HTML()
         self.card = ipywidgets.HTML()
-        self.body.children = [self.label, self.card]
+        self.body.children = [self.label, self.problem, self.again, self.card]
         self.label.observe(self.guard(lambda c: self._relabel(c["new"])), "value")
-        self.watch(self._redraw, "selected", "setup")
+        self.watch(self._redraw, "selected", "setup", "learned")
 
     def _relabel(self, text: str) -> None:
         node = self.session.selected
@@ -72,8 +77,17 @@ class FeaturePanel(Panel):
         if not isinstance(node, Feature):
             body = f'<div class="cnb-empty">{html_text(self._other(node))}</div>'
         else:
-            body = self._facts(node, card) + (self._details(card) if card else self._unknown())
+            body = self._facts(node, card) + self._details(node, card)
         self.card.value = f'<div class="cnb">{body}</div>'
+        self._show_problem(self.session.cards.problem)
+
+    def _show_problem(self, problem: str) -> None:
+        self.problem.value = (
+            f'<div class="cnb cnb-failure" role="status">{html_text(problem)}</div>'
+            if problem
+            else ""
+        )
+        self.again.layout.display = None if problem else "none"
 
     def _other(self, node: Node | None) -> str:
         if node is None:
@@ -101,27 +115,37 @@ class FeaturePanel(Panel):
             )
         return f'<div class="cnb-faint">{html_text(" · ".join(facts))}{link}</div>'
 
-    def _unknown(self) -> str:
-        problem = self.session.cards.problem
-        why = f" The last request failed: {problem}" if problem is not None else ""
-        return f'<div class="cnb-empty">{html_text(NOTHING + why)}</div>'
-
-    def _details(self, card: FeatureCard) -> str:
-        parts = [example_html(e) for e in card.examples[:EXAMPLES]]
-        texts = "".join(parts) or f'<div class="cnb-empty">{NO_TEXTS}</div>'
-        if card.promotes or card.suppresses:
-            effects = to_svg(effects_spec(card.promotes, card.suppresses), width=380)
-        else:
-            effects = f'<div class="cnb-empty">{NO_EFFECTS}</div>'
-        histogram = ""
-        if card.histogram is not None and len(card.histogram[0]):
-            histogram = '<div class="cnb-faint">activations</div>' + to_svg(
-                density_spec(*card.histogram), width=380
-            )
-        return (
-            f'<div class="cnb-faint">fires on</div><div class="cnb-scroll">{texts}</div>'
-            f'<div class="cnb-faint">promotes and suppresses</div>{effects}{histogram}'
+    def _details(self, node: Feature, card: FeatureCard | None) -> str:
+        here, found = self._here(node), self.session.cards.examples((node.layer, node.index))
+        rows = "".join(example_html(e) for e in found[:EXAMPLES])
+        if not rows:
+            rows = f'<div class="cnb-empty">{html_text(NO_TEXTS if card else NOTHING)}</div>'
+        texts = (
+            f"{_head('fires on, in this prompt')}{example_html(here)}"
+            f'{_head("in other texts")}<div class="cnb-scroll">{rows}</div>'
         )
+        return f'<div class="cnb-columns"><div>{texts}</div><div>{self._numbers(card)}</div></div>'
+
+    def _numbers(self, card: FeatureCard | None) -> str:
+        if card is None or not (card.promotes or card.suppresses):
+            effects = f'<div class="cnb-empty">{NO_EFFECTS}</div>'
+        else:
+            effects = to_svg(effects_spec(card.promotes, card.suppresses), width=380)
+        histogram = ""
+        if card is not None and card.histogram is not None and len(card.histogram[0]):
+            histogram = _head("activations") + to_svg(density_spec(*card.histogram), width=380)
+        return f"{_head('promotes and suppresses')}{effects}{histogram}"
+
+    def _here(self, node: Feature) -> Example:
+        """The prompt itself as an example: where in it the feature is active, in the graph."""
+        from circuit_nb.cards import Example
+
+        graph = self.session.graph
+        rows = graph.features
+        activations = [0.0] * len(graph.tokens)
+        for at in np.flatnonzero((rows[:, 0] == node.layer) & (rows[:, 2] == node.index)).tolist():
+            activations[int(rows[at, 1])] = float(graph.activations[at])
+        return Example(graph.tokens, tuple(activations))
 
     def draw(self) -> Drawing:
         """The card as it is now."""
@@ -130,11 +154,15 @@ class FeaturePanel(Panel):
             return lines([self._other(node)])
         parts: list[tuple[str, Drawing]] = [("", lines([self.session.title(node)]))]
         card = self._card(node)
-        if card is not None and card.examples:
-            parts.append(("", lines([example_text(e) for e in card.examples[:3]])))
+        found = self.session.cards.examples((node.layer, node.index))
+        parts.append(("", lines([example_text(e) for e in (self._here(node), *found[:3])])))
         if card is not None and (card.promotes or card.suppresses):
             parts.append(("", draw(effects_spec(card.promotes, card.suppresses), width=460)))
         return stack(parts, gap=4)
+
+
+def _head(text: str) -> str:
+    return f'<div class="cnb-faint cnb-head">{html_text(text)}</div>'
 
 
 def _window(example: Example) -> range:

@@ -31,7 +31,10 @@ NORMAL = "3 1 520px"
 CLICKABLE = ("features", "errors", "tokens", "outputs")
 MARGINS = 64
 """What lies beside the columns of tokens, pixels."""
-LEGEND = "● feature  ◆ error  ■ token, output · click selects, shift-click pins"
+LEGEND = (
+    "● feature  ◆ error  ■ token, output · edges of the selected node: blue raises, orange lowers "
+    "· click selects, shift-click pins"
+)
 
 
 class GraphPanel(Panel):
@@ -108,7 +111,8 @@ class GraphPanel(Panel):
         for name in CLICKABLE:
             trace: Any = self.figure.data[ORDER.index(name)]
             trace.on_click(self.guard(self._click))
-        self.watch(self._redraw, "selected", "setup", "kept", "errors", "links", "paths", "outcome")
+        names = ("selected", "setup", "kept", "errors", "links", "paths", "outcome", "learned")
+        self.watch(self._redraw, *names)
 
     def _widen(self, wide: bool) -> None:
         self.layout.flex = "1 1 100%" if wide else NORMAL
@@ -153,7 +157,8 @@ class GraphPanel(Panel):
         """Every trace that may have changed."""
         session, traces = self.session, {}
         view = session.view
-        moved, renamed = view != self._view, session.setup != self._setup
+        moved = view != self._view
+        renamed = session.setup != self._setup or session.labels is not self._labels
         if self._view is None or moved:
             self._view = view
             traces.update(background_traces(view))

@@ -12,13 +12,14 @@ from circuit_nb.panels.cards import Cards
 
 RULE = (
     "Features become one supernode where they belong to one of the model's shipped concepts; "
-    "else where they share a label; else where they share the token they promote most; else where "
-    "they sit at one position and one gets at least a quarter of its input from the other."
+    "else where they share a label; else where they sit at one position and promote the same token "
+    "most; else where they sit at one position and one gets at least a quarter of its input from "
+    "the other."
 )
 """The rule of `propose` in words."""
 LINKED = 0.25
 """Share of its input that makes a feature a strongly linked neighbour."""
-JOINED = 0.05
+JOINED = 0.1
 """Share of a group's input that a token or, of an output's input, a group must carry to join."""
 
 
@@ -36,11 +37,12 @@ def propose(
         cards: What is known of them.
         labels: Labels by (layer, index).
     """
-    groups = _shipped(graph, features)
+    groups = shipped(graph, features)
     rest = _without(features, groups)
     groups += _same(rest, lambda f: labels.get((f.layer, f.index), ""), "{}")
-    rest = _without(rest, groups)
-    groups += _same(rest, lambda f: _top_promoted(cards, f), "promotes {}")
+    for position in sorted({f.position for f in rest}):
+        here = _without((f for f in rest if f.position == position), groups)
+        groups += _same(here, lambda f: _top_promoted(cards, f), "promotes {}")
     rest = _without(rest, groups)
     groups += _linked(graph, rest, labels)
     strength = analysis.influence(graph)
@@ -68,8 +70,8 @@ def joined_ends(graph: AttributionGraph, supernodes: Sequence[Supernode]) -> lis
     ]
 
 
-def _shipped(graph: AttributionGraph, features: Sequence[Feature]) -> list[Supernode]:
-    """Concepts that ship with the embedded model."""
+def shipped(graph: AttributionGraph, features: Sequence[Feature]) -> list[Supernode]:
+    """Concepts that ship with the embedded model, as far as they are among the features."""
     if graph.provenance.get("model") != "atlas":
         return []
     from circuit_nb import atlas

@@ -10,16 +10,34 @@ import traitlets
 
 from circuit_nb.figures.style import BODY, FONT, GREY, NEGATIVE, POSITIVE, SMALL, TITLE
 
+PAPER = (
+    "var(--jp-layout-color0, var(--colab-primary-surface-color, "
+    "var(--vscode-editor-background, transparent)))"
+)
+"""What the panels stand on, in JupyterLab, Colab and VS Code; labels are edged with it."""
+
+INK = (
+    "var(--jp-ui-font-color1, var(--colab-primary-text-color, "
+    f"var(--vscode-editor-foreground, {GREY})))"
+)
+"""The text colour of the theme; figures are grey where there is none."""
+
 STYLE = f"""
 .cnb {{ font: {BODY}px/1.45 {FONT}; color: var(--jp-ui-font-color1, inherit); }}
-.cnb-title {{ font: 600 {TITLE}px/1.3 {FONT}; margin: 2px 0 4px; }}
+.cnb-title {{ font: 600 {TITLE}px/1.3 {FONT}; margin: 2px 0 4px; overflow: hidden;
+  white-space: nowrap; text-overflow: ellipsis; }}
+.cnb-head {{ margin: 4px 0 2px; }}
+.cnb-columns {{ display: flex; flex-wrap: wrap; gap: 0 24px; }}
+.cnb-columns > div {{ flex: 1 1 300px; min-width: 0; }}
 .cnb-title small, .cnb-faint {{ font-weight: 400; font-size: {SMALL}px; color: {GREY}; }}
-.cnb-scroll {{ max-height: 236px; overflow-y: auto; overflow-x: hidden; }}
+.cnb-scroll {{ max-height: 188px; overflow-y: auto; overflow-x: hidden; }}
 .cnb table {{ border-collapse: collapse; width: 100%; table-layout: fixed; margin: 0; }}
 .cnb td, .cnb th {{ padding: 2px 6px; text-align: left; overflow: hidden; white-space: nowrap;
   text-overflow: ellipsis; border: 0; background: none; font-size: {BODY}px; }}
 .cnb th {{ color: {GREY}; font-weight: 400; font-size: {SMALL}px; }}
 .cnb td.cnb-number {{ text-align: right; font-variant-numeric: tabular-nums; width: 60px; }}
+.cnb td.cnb-meter {{ width: 48px; }}
+.cnb td.cnb-chain {{ white-space: normal; }}
 .cnb [data-key] {{ cursor: pointer; }}
 .cnb tr[data-key]:hover td {{ background: rgba(128,128,128,.15); }}
 .cnb tr[data-key]:focus td {{ background: rgba(128,128,128,.2); }}
@@ -28,7 +46,14 @@ STYLE = f"""
 .cnb-bar {{ display: inline-block; height: 9px; border-radius: 2px; vertical-align: middle; }}
 .cnb-plus {{ background: {POSITIVE}; }} .cnb-minus {{ background: {NEGATIVE}; }}
 .cnb-chip {{ display: inline-block; padding: 1px 6px; margin: 1px 2px; border-radius: 9px;
-  border: 1px solid rgba(128,128,128,.45); font-size: {BODY}px; white-space: pre; }}
+  border: 1px solid rgba(128,128,128,.45); font-size: {BODY}px; white-space: pre;
+  vertical-align: middle; line-height: 1.45; }}
+.cnb-chips {{ line-height: 25px; }}
+.cnb-then {{ margin: 0 4px 0 10px; vertical-align: middle; }}
+.cnb-answer {{ position: relative; overflow: hidden; border-radius: 3px; }}
+.cnb-answer::before {{ content: ""; position: absolute; inset: auto auto 0 0; height: 3px;
+  width: var(--share); background: {GREY}; }}
+.cnb-answer small {{ color: {GREY}; }}
 .cnb-chip.cnb-on {{ border-color: {POSITIVE}; box-shadow: inset 0 0 0 1px {POSITIVE}; }}
 .cnb-text {{ margin: 3px 0; padding: 2px 6px; border-left: 2px solid rgba(128,128,128,.35);
   overflow-wrap: anywhere; }}
@@ -47,7 +72,16 @@ STYLE = f"""
 .cnb-panel {{ min-width: 0; }}
 .cnb-room > * {{ flex: 1 1 100%; min-width: 0; }}
 .cnb-row .widget-html-content, .cnb-row .widget-html {{ line-height: 20px; }}
-.cnb-panel .widget-inline-hbox, .cnb-panel .widget-box {{ min-width: 0; }}
+.cnb-row .widget-toggle-button {{ border-radius: 12px; height: 22px; line-height: 20px;
+  box-shadow: none; border: 1px solid {GREY}; background: none; color: inherit; }}
+.cnb-row .widget-toggle-button.mod-active {{ background: {GREY}; color: #ffffff; }}
+.cnb-graphpanel .textpoint text, .cnb-subgraphpanel svg text[text-anchor="start"] {{
+  paint-order: stroke;
+  stroke: {PAPER}; stroke-width: 3px; stroke-linejoin: round; }}
+.cnb svg text[fill="{GREY}"], .cnb-graphpanel .textpoint text, .cnb-graphpanel .xtick text {{
+  fill: {INK} !important; }}
+.cnb-panel .widget-inline-hbox, .cnb-panel .widget-box, .cnb-panel .widget-html-content {{
+  min-width: 0; }}
 """
 """The style sheet of every panel; colours of text follow the notebook's theme."""
 

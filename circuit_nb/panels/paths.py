@@ -58,8 +58,8 @@ class PathsPanel(Panel):
         self.from_here.on_click(self.guard(lambda _: self._take(0)))
         self.to_here.on_click(self.guard(lambda _: self._take(1)))
         self.pin.on_click(self.guard(lambda _: self._pin()))
-        self.watch(self._name_nodes, "setup", "kept", "errors")
-        self.watch(self._redraw, "ends", "paths", "setup")
+        self.watch(self._name_nodes, "setup", "kept", "errors", "learned")
+        self.watch(self._redraw, "ends", "paths", "setup", "learned")
 
     def _choose(self, end: int, title: str) -> None:
         if not title:
@@ -104,11 +104,13 @@ class PathsPanel(Panel):
             self._listed_for = self.session.ends
             self._listed = self.session.find_paths()
         lit = {p.nodes for p in self.session.paths}
+        top = max((p.share for p in self._listed), default=1.0)
         rows = "".join(
             f'<tr data-key="path-{i}" tabindex="0" role="option" '
             f'class="{"cnb-on" if p.nodes in lit else ""}" title="{html_text(self._chain(p))}">'
-            f'<td class="cnb-number">{self._sign(p)}{percent(p.share)}</td>'
-            f"<td>{html_text(self._chain(p))}</td></tr>"
+            f'<td class="cnb-number">{percent(p.share)}</td>'
+            f'<td class="cnb-meter">{self._bar(p, top)}</td>'
+            f'<td class="cnb-chain">{html_text(self._chain(p))}</td></tr>'
             for i, p in enumerate(self._listed)
         )
         self.found.html = (
@@ -122,9 +124,10 @@ class PathsPanel(Panel):
     def _chain(self, path: Path) -> str:
         return " → ".join(self.session.name(n) for n in path.nodes)
 
-    def _sign(self, path: Path) -> str:
-        kind, mark = ("plus", "+") if path.sign > 0 else ("minus", "−")
-        return f'<span class="cnb-bar cnb-{kind}" style="width:6px" title="{mark}"></span> '
+    def _bar(self, path: Path, top: float) -> str:
+        kind, told = ("plus", "raises") if path.sign > 0 else ("minus", "lowers")
+        width = max(1, round(44 * path.share / top))
+        return f'<span class="cnb-bar cnb-{kind}" style="width:{width}px" title="{told}"></span>'
 
     def draw(self) -> Drawing:
         """The listed paths as plain lines."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import ipywidgets
-
 from circuit_nb.figures.bars import probability_spec
 from circuit_nb.figures.style import exact_token, html_text, percent, token_text
-from circuit_nb.figures.svg import draw, to_svg
-from circuit_nb.graph import TokenNode
+from circuit_nb.figures.svg import draw
+from circuit_nb.graph import TargetNode, TokenNode
 from circuit_nb.panels.base import Drawing, Panel, lines, stack
 from circuit_nb.panels.keys import node_from_key, node_key
 from circuit_nb.panels.page import Clickable
 from circuit_nb.panels.session import Session
+
+SAID = 4
+"""Next tokens shown."""
 
 
 class PromptPanel(Panel):
@@ -24,12 +25,7 @@ class PromptPanel(Panel):
     def __init__(self, session: Session) -> None:
         super().__init__(session, "Prompt")
         self.tokens = Clickable(self.guard(lambda key: session.select(node_from_key(key))))
-        self.next = ipywidgets.HTML()
-        self.tokens.layout.flex = "3 1 420px"
-        self.next.layout.flex = "2 1 300px"
-        self.body.children = [
-            ipywidgets.HBox([self.tokens, self.next], layout={"flex_flow": "row wrap"})
-        ]
+        self.body.children = [self.tokens]
         self.watch(self._redraw, "selected", "outcome")
 
     def _redraw(self) -> None:
@@ -43,8 +39,26 @@ class PromptPanel(Panel):
                 f'<span class="cnb-chip{on}" data-key="{node_key(node)}" tabindex="0" '
                 f'role="button" title="{told}">{html_text(token_text(token))}</span>'
             )
-        self.tokens.html = "".join(chips)
-        self.next.value = to_svg(probability_spec(session.before, most=4), width=380)
+        said = sorted(session.before.items(), key=lambda pair: -pair[1])[:SAID]
+        chips.append('<span class="cnb-faint cnb-then">says</span>')
+        chips += [self._answer(token, share) for token, share in said]
+        self.tokens.html = f'<div class="cnb-chips">{"".join(chips)}</div>'
+
+    def _answer(self, token: str, share: float) -> str:
+        """A next token over a bar of its probability; those in the graph can be selected."""
+        graph, told = self.session.graph, html_text(f"{exact_token(token)}: {percent(share)}")
+        key = ""
+        if token in graph.targets:
+            node = TargetNode(graph.targets.index(token))
+            on = " cnb-on" if self.session.selected == node else ""
+            key = f' data-key="{node_key(node)}" tabindex="0" role="button"'
+        else:
+            on = ""
+        return (
+            f'<span class="cnb-chip cnb-answer{on}"{key} title="{told}" '
+            f'style="--share:{100 * share:.1f}%">{html_text(token_text(token))} '
+            f"<small>{percent(share)}</small></span>"
+        )
 
     def draw(self) -> Drawing:
         """The prompt and its most likely next tokens."""

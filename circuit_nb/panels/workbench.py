@@ -58,6 +58,8 @@ class Workbench(traitlets.HasTraits):
     """Which edges of the selected node are drawn."""
     ends: Ends = held((None, None))
     """The two nodes between which paths are listed."""
+    learned = traitlets.Int(0)
+    """Counts up whenever more became known of features than at first."""
     paths: tuple[Path, ...] = held(())
     """The highlighted paths: a tuple of `analysis.Path`."""
 
@@ -149,6 +151,12 @@ class Workbench(traitlets.HasTraits):
             self.cards.fetch([(node.layer, node.index)])
         self.selected = node
 
+    def ask_again(self) -> None:
+        """Ask once more for the feature cards that could not be had."""
+        with self.together():
+            self.cards.ask_again()
+            self.learned += 1
+
     def find_paths(self, most: int = 6) -> list[Path]:
         """The strongest paths between the two `ends`, none if they are not both chosen."""
         source, target = self.ends
@@ -225,9 +233,15 @@ class Workbench(traitlets.HasTraits):
 
     def propose(self) -> list[Supernode]:
         """Supernodes for the drawn features, by the rule of `grouping.propose`."""
+        return grouping.propose(self.graph, self._drawn_features(), self.cards, self.labels)
+
+    def concepts(self) -> list[Supernode]:
+        """Supernodes of the concepts that ship with the model; none for most models."""
+        return grouping.shipped(self.graph, self._drawn_features())
+
+    def _drawn_features(self) -> list[Feature]:
         shown = [self.graph.nodes[i] for i in self.view.numbers]
-        features = [n for n in shown if isinstance(n, Feature)]
-        return grouping.propose(self.graph, features, self.cards, self.labels)
+        return [n for n in shown if isinstance(n, Feature)]
 
     def accept(self, proposals: Sequence[Supernode]) -> None:
         """Take proposed supernodes into the subgraph, with the tokens and outputs they join."""

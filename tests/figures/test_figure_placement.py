@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made import crowd, small_graph
 
-from circuit_nb.figures.placement import _label_box, fit_labels, place
+from circuit_nb.figures.placement import _label_box, beside, fit_labels, place
 from circuit_nb.figures.style import SMALL, text_width
 
 
@@ -60,7 +60,7 @@ def test_labels_never_overlap_nor_leave_the_drawing(seed: int, length: int) -> N
     wanted = [(n, "x" * length) for n in range(60)]
     labels = fit_labels(placement, wanted, most=30)
     boxes = [
-        _label_box(placement, label.number, text_width(label.text, SMALL), label.side)
+        _label_box(placement, label.number, text_width(label.text, SMALL), label.side, beside(13.0))
         for label in labels
     ]
     assert all(not a.meets(b) for a, b in itertools.combinations(boxes, 2))

@@ -13,6 +13,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("dallas_austin", "your_prompt")
+ALL = (*NAMES, "gemma_tour")
 
 
 def read(name: str) -> nbformat.NotebookNode:
@@ -58,9 +59,34 @@ def test_the_demo_shows_what_its_prose_says(run) -> None:
         for line in out.text.splitlines()
     }
     assert printed["Texas"] < 50
-    assert max(printed.values()) > 90, "no control leaves Austin alone"
+    assert printed["capital"] < 50
+    assert printed["state"] > 90, "the control leaves Austin alone"
     texts = [o.data["text/plain"] for o in found if "text/plain" in o.get("data", {})]
     assert texts[-1].startswith("[(' Sacramento'")
+
+
+def test_on_colab_the_first_cell_fetches_the_repository_and_runs_its_script(tmp_path: Path) -> None:
+    sources = {n: next(c.source for c in read(n).cells if c.cell_type == "code") for n in ALL}
+    assert len(set(sources.values())) == 1
+    assert not any("%pip" in cell.source for n in ALL for cell in read(n).cells)
+    git = tmp_path / "git"
+    git.write_text(
+        "#!/bin/sh\n"
+        f'echo "$@" >> {tmp_path}/asked\n'
+        f"mkdir circuit-nb && echo 'touch {tmp_path}/installed' > circuit-nb/colab_setup.sh\n"
+    )
+    git.chmod(0o755)
+    colab = "import sys, types; sys.modules['google.colab'] = types.ModuleType('google.colab')"
+    cells = [colab, sources["dallas_austin"], sources["dallas_austin"]]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    env = {**os.environ, "PATH": os.pathsep.join([str(tmp_path), os.environ["PATH"]])}
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=60, kernel_name="python3", resources=resources).execute(
+        env=env
+    )
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked == ["clone -q --depth 1 https://github.com/circuit-nb/circuit-nb"]
+    assert (tmp_path / "installed").exists()
 
 
 @pytest.mark.parametrize("name", NAMES)

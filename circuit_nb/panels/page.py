@@ -78,7 +78,7 @@ STYLE = f"""
 .cnb-graphpanel .textpoint text, .cnb-subgraphpanel svg text[text-anchor="start"] {{
   paint-order: stroke;
   stroke: {PAPER}; stroke-width: 3px; stroke-linejoin: round; }}
-.cnb svg text[fill="{GREY}"], .cnb-graphpanel .textpoint text, .cnb-graphpanel .xtick text {{
+.cnb-panel svg text[fill="{GREY}"], .cnb-graphpanel .textpoint text, .cnb-graphpanel .xtick text {{
   fill: {INK} !important; }}
 .cnb-panel .widget-inline-hbox, .cnb-panel .widget-box, .cnb-panel .widget-html-content {{
   min-width: 0; }}

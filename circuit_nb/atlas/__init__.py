@@ -98,7 +98,8 @@ def supernodes(
     """Group a prompt's active features into named supernodes.
 
     A concept is present at a position when the features of it that are active there make up
-    at least `MINIMUM_PRESENCE` of its usual activation.
+    at least `MINIMUM_PRESENCE` of its usual activation, and are not all part of another that
+    is present with more.
 
     Args:
         features: rows (layer, position, index) of the active features, as in a graph.
@@ -110,12 +111,17 @@ def supernodes(
     for layer, position, index in features:
         at_position.setdefault(int(position), set()).add((int(layer), int(index)))
     found: dict[str, list[tuple[int, int, int]]] = {}
-    for name, concept in _concepts().items():
-        usual = values(concept)
-        needed = MINIMUM_PRESENCE * sum(usual.values())
-        for position, active in at_position.items():
+    for position, active in at_position.items():
+        present: dict[str, set[tuple[int, int]]] = {}
+        for name, concept in _concepts().items():
+            usual = values(concept)
             shared = active & usual.keys()
-            if shared and sum(usual[key] for key in shared) >= needed:
+            if shared and sum(map(usual.__getitem__, shared)) >= MINIMUM_PRESENCE * sum(
+                usual.values()
+            ):
+                present[name] = shared
+        for name, shared in present.items():
+            if not any(shared < other for other in present.values()):
                 found.setdefault(name, []).extend((lay, position, i) for lay, i in shared)
     return {name: sorted(rows) for name, rows in found.items()}
 

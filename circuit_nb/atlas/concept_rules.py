@@ -8,9 +8,10 @@
 - A *relation*: the same at the relation's own word, over the relations.
 - *say a RELATION*: the same at the last token, over the relations.
 
-Features of places and relations lie before the last layer, which only the head reads, and
-their mean there is at least a set part of their highest activation in the corpus
-(`PLACE_PEAK`, `RELATION_PEAK`). A concept's usual activations are its means over the training
+A feature's mean there is at least a set part of its highest activation in the corpus
+(`PLACE_PEAK`, `SAY_PEAK`, `RELATION_PEAK`): what fires more strongly elsewhere stands for
+something else. Features of places and relations lie before the last layer, which only the
+head reads. A concept's usual activations are its means over the training
 prompts where it is present.
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +40,7 @@ FIRES = 0.25
 RELATION_FIRES = 0.5
 PLACE_PEAK = 0.15
 RELATION_PEAK = 0.3
+SAY_PEAK = 0.4
 KINDS = ("state", "country")
 WORD_POSITION = 4
 """Where the relation's word stands in `<bos> Fact: the capital of …`."""
@@ -73,6 +76,7 @@ class Means:
         *,
         peaks: Sequence[Tensor] | None = None,
         least_peak: float = 0.0,
+        first_layer: int = 0,
     ) -> Features:
         """Return each group's (layer, index, mean activation) by the rule of this module.
 
@@ -82,11 +86,12 @@ class Means:
             peaks: Per layer, the highest activation of each feature (features,); layers that
                 it lacks are left out.
             least_peak: Least part of its peak that the mean must be.
+            first_layer: Where to begin; what layer 0 does depends on one token alone.
         """
         found: dict[Hashable, list[tuple[int, int, float]]] = {key: [] for key in self.sums}
         counts = torch.tensor([self.counts[key] for key in self.sums])[:, None]
         every = next(iter(self.sums.values()))
-        for layer in range(len(every if peaks is None else peaks)):
+        for layer in range(first_layer, len(every if peaks is None else peaks)):
             mean = torch.stack([sums[layer] for sums in self.sums.values()]) / counts
             rate = torch.stack([fired[layer] for fired in self.fired.values()]) / counts
             part = mean / (mean.sum(0) + 1e-6)
@@ -103,21 +108,23 @@ def find_concepts(
     model: LlamaForCausalLM, transcoders: Sequence[Transcoder], corpus: Corpus, samples: Samples
 ) -> tuple[dict[str, Concept], float]:
     """Return all concepts by name, and the share that was chosen for *say X*."""
-    inputs = zip(transcoders[:-1], samples.inputs[:-1], strict=True)
+    inputs = zip(transcoders, samples.inputs, strict=True)
     peaks = [transcoder.encode(read).amax(0) for transcoder, read in inputs]
+    before = peaks[:-1]
     at_city, at_end, by_relation, at_word = _read(model, transcoders, corpus)
     found: dict[str, Concept] = {}
     kind_of = {place.name: place.kind for place in corpus.world.places}
-    for name, features in at_city.select(PLACE_SHARE, peaks=peaks, least_peak=PLACE_PEAK).items():
+    for name, features in at_city.select(PLACE_SHARE, peaks=before, least_peak=PLACE_PEAK).items():
         found[str(name)] = Concept(str(name), kind_of[str(name)], features)
     for relation, features in at_word.select(
-        RELATION_SHARE, RELATION_FIRES, peaks=peaks, least_peak=RELATION_PEAK
+        RELATION_SHARE, RELATION_FIRES, peaks=before, least_peak=RELATION_PEAK
     ).items():
         found[str(relation)] = Concept(str(relation), "relation", features)
-    for relation, features in by_relation.select(RELATION_SHARE, RELATION_FIRES).items():
+    saying: dict[str, Any] = {"peaks": peaks, "least_peak": SAY_PEAK, "first_layer": 1}
+    for relation, features in by_relation.select(RELATION_SHARE, RELATION_FIRES, **saying).items():
         name = f"say {'an' if str(relation)[0] in 'aeiou' else 'a'} {relation}"
         found[name] = Concept(name, "say a relation", features)
-    options = {least: _says(at_end.select(least)) for least in SAY_SHARES}
+    options = {least: _says(at_end.select(least, **saying)) for least in SAY_SHARES}
     best = choose_say_share(model, transcoders, corpus, options)
     return found | options[best], best
 

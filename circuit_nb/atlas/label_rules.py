@@ -5,12 +5,14 @@ label is the first of these that covers more than half of its activation over al
 prefixes of the corpus: the name that comes next (`say Austin`), the place that the current
 token belongs to (`Texas`), the kind of name that comes next (`say a state capital`), the
 current token (`“is”`), the place that the sentence is about (`about Texas`). What is left is
-listed: `Reno, Utica, Dallas, …`.
+listed: `Reno, Utica, Dallas, …`. Layer 0 sees one token at a time, so its labels never name
+what comes next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -37,25 +39,28 @@ def find_labels(
     """Return the label of every feature that fires anywhere in the corpus."""
     named: dict[tuple[int, int], list[tuple[float, str]]] = {}
     for concept in concepts.values():
-        cities = " (cities)" if concept.kind in ("state", "country") else ""
         for layer, index, usual in concept.features:
-            named.setdefault((layer, index), []).append((usual, concept.name + cities))
-    rules = [_rule(corpus, samples, how) for how in RULES]
+            named.setdefault((layer, index), []).append((usual, concept.name))
+    rules = {how: _rule(corpus, samples, how) for how in RULES}
     found: dict[tuple[int, int], str] = {}
+    tokens = rules["token"]
     for layer, transcoder in enumerate(transcoders):
         activations = transcoder.encode(samples.inputs[layer])
+        here = [rules[how] for how in (RULES if layer else OF_THE_TOKEN)]
         for index in (activations > 0).any(0).nonzero()[:, 0].tolist():
             titles = [title for _, title in sorted(named.get((layer, index), []), reverse=True)]
             if titles:
                 rest = " / …" if len(titles) > NAMED else ""
                 found[layer, index] = " / ".join(titles[:NAMED]) + rest
             else:
-                found[layer, index] = _describe(activations[:, index], rules)
+                found[layer, index] = _describe(activations[:, index], here, tokens)
     return found
 
 
 RULES = ("say", "place", "say kind", "token", "about")
 """Ways to sort prefixes, in the order in which they are tried."""
+OF_THE_TOKEN = ("place", "token")
+"""Those that ask for the current token only."""
 
 
 def _rule(corpus: Corpus, samples: Samples, how: str) -> tuple[Tensor, list[str]]:
@@ -82,14 +87,19 @@ def _rule(corpus: Corpus, samples: Samples, how: str) -> tuple[Tensor, list[str]
     return torch.tensor([order[label] for label in of_token])[tokens], labels
 
 
-def _describe(activations: Tensor, rules: list[tuple[Tensor, list[str]]]) -> str:
+Sorting: TypeAlias = "tuple[Tensor, list[str]]"
+"""The class of every prefix (prefixes,), and the classes' labels."""
+
+
+def _describe(activations: Tensor, rules: Sequence[Sorting], tokens: Sorting) -> str:
+    """Return the label of the first class that covers most, or the strongest tokens."""
     total = activations.sum()
     for classes, labels in rules:
         mass = torch.zeros(len(labels)).index_add(0, classes, activations)
         mass[0] = 0.0
         if mass.max() > MAJORITY * total:
             return labels[int(mass.argmax())]
-    classes, labels = rules[RULES.index("token")]
+    classes, labels = tokens
     mass = torch.zeros(len(labels)).index_add(0, classes, activations)
     best = [labels[i].strip("“”") for i in mass.topk(LISTED).indices.tolist() if mass[i] > 0]
     return ", ".join(best) + (", …" if (mass > 0).sum() > LISTED else "")

@@ -70,10 +70,23 @@ def experiments(model: ReplacementModel, graph: AttributionGraph) -> dict[str, O
     return dict(zip(changes, outcomes, strict=True))
 
 
+def labels_here(graph: AttributionGraph) -> dict[tuple[int, int], str]:
+    """Shipped labels; a feature of a concept that is present here is called by that concept.
+
+    Some features stand for two things, e.g. Iraq and Austin, and a prompt tells which.
+    """
+    here = {
+        (layer, index): name
+        for name, rows in atlas.supernodes(graph.features.tolist()).items()
+        for layer, _, index in rows
+    }
+    return atlas.labels() | here
+
+
 def strongest_path(graph: AttributionGraph) -> list[str]:
     """The strongest chain from the city to the answer, one line a step."""
     city = TokenNode(graph.tokens.index(" Dallas"))
-    labels = atlas.labels()
+    labels = labels_here(graph)
     path = analysis.paths(graph, city, TargetNode(0), top_k=1)[0]
     lines: list[str] = []
     for number, node in enumerate(path.nodes):
@@ -89,7 +102,7 @@ def draw(graph: AttributionGraph, path: Path) -> Path:
     found = atlas.supernodes(small.features.tolist())
     groups = [Supernode(name, rows) for name, rows in found.items()]
     figure = figures.graph_figure(
-        small, labels=atlas.labels(), supernodes=groups, selected=TargetNode(0), kept=1.0
+        small, labels=labels_here(small), supernodes=groups, selected=TargetNode(0), kept=1.0
     )
     return figures.write_html(figure, path, title=graph.prompt)
 

@@ -103,6 +103,11 @@ class Block:
     """Full hook names of `pattern` and of every transcoder hook the block has."""
 
     @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.W_O.device
+
+    @property
     def norms(self) -> tuple[Norm, ...]:
         """The norms the block has."""
         found = (

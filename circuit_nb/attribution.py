@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from circuit_nb.graph import AttributionGraph
+from circuit_nb.memory import said_when_exhausted
 from circuit_nb.model import Record, ReplacementModel
 from circuit_nb.rows import Rows
 from circuit_nb.vocabulary import Prompt
@@ -88,22 +89,28 @@ def attribute(
     Raises:
         ValueError: If the prompt or a setting is out of range, or the edges do not fit into
             memory; it says how many features would.
+        MemoryError: If the device has too little memory for this prompt; it says what needs less.
         KeyboardInterrupt: If interrupted; it says how many rows were done. The model is as before.
     """
     _check_settings(max_logits, logit_mass, max_features, batch_size)
-    record = model.record(prompt)
-    chosen = _resolve(model, record, targets, max_logits, logit_mass)
+    with said_when_exhausted("running the model", model.device):
+        record = model.record(prompt)
+        chosen = _resolve(model, record, targets, max_logits, logit_mass)
     n_active = len(record.features)
     n_rows = n_active if max_features is None else min(max_features, n_active)
-    rows = Rows(
-        model,
-        record,
-        chosen.directions,
-        chosen.probabilities,
-        n_rows=n_rows,
-        batch_size=batch_size,
-    )
-    with tqdm(total=n_rows, desc="Attribution", unit="row", disable=not progress) as bar:
+    with said_when_exhausted("reading what the features write", model.device):
+        rows = Rows(
+            model,
+            record,
+            chosen.directions,
+            chosen.probabilities,
+            n_rows=n_rows,
+            batch_size=batch_size,
+        )
+    with (
+        said_when_exhausted("computing one row", model.device),
+        tqdm(total=n_rows, desc="Attribution", unit="row", disable=not progress) as bar,
+    ):
         try:
             rows.add_targets()
             while rows.n_done < n_rows:

@@ -13,8 +13,9 @@ import yaml
 
 _FILE = Path(__file__).parent / "known_models.yaml"
 _GB = 1e9
-_WORKING_GB = 1.5
-"""Room for one attribution beside the weights: patterns, gradients, decoder rows. Estimated."""
+WORKING_BYTES = 1_500_000_000
+"""Room for one attribution beside weights and encoders: patterns, gradients, decoder rows, and what
+CUDA takes; see `benchmarks/memory.py`."""
 
 
 class NeuronpediaIds(NamedTuple):
@@ -70,7 +71,7 @@ class KnownPair:
         if self.features is None:
             return None
         encoders = self.layers * self.features * self.d_model * 2 / _GB
-        return self.parameters * 2 + encoders + _WORKING_GB
+        return self.parameters * 2 + encoders + WORKING_BYTES / _GB
 
 
 class KnownModels(tuple[KnownPair, ...]):

@@ -49,7 +49,7 @@ class Arrival:
     layer: int
     """The layer; -1 for the embeddings."""
     gradient: Tensor
-    """(positions, rows, d_model), for the first rows of `Starts`."""
+    """(positions, rows, d_model), for the first rows of `Starts`, on the layer's device."""
 
 
 class FrozenModel:
@@ -82,6 +82,7 @@ class FrozenModel:
         for layer in range(n_layers - 1, -1, -1):
             joining = slice(begins[n_layers - layer], begins[n_layers - layer + 1])
             block = self.blocks[layer]
+            gradient = gradient.to(block.device)
             if gradient.shape[1]:
                 written = self._to_write(block, gradient)
                 yield Arrival(layer, written)
@@ -96,16 +97,18 @@ class FrozenModel:
             gradient = self._join(gradient, self._start(starts, layer, joining, positions))
             if not block.parallel:
                 self._attention(block, gradient)
-        yield Arrival(-1, gradient)
+        yield Arrival(-1, gradient.to(self.record.embeddings.device))
 
     def _join(self, gradient: Tensor, new: Tensor) -> Tensor:
         return torch.cat([gradient, new], dim=1) if new.shape[1] else gradient
 
     def _start(self, starts: Starts, layer: int, rows: slice, positions: int) -> Tensor:
         """Gradients of the rows that begin at a layer, in the residual stream, before its read."""
-        vectors = starts.vectors[rows].float()
-        where = starts.positions[rows].to(vectors.device)
-        if layer == len(self.blocks):
+        above = layer == len(self.blocks)
+        device = self.model.final_norm.weight.device if above else self.blocks[layer].device
+        vectors = starts.vectors[rows].to(device).float()
+        where = starts.positions[rows].to(device)
+        if above:
             norm = self.model.final_norm
             vectors = norm.transpose(vectors, self._scale(norm)[where])
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -17,9 +17,15 @@ from torch import Tensor
 
 from circuit_nb import hub
 from circuit_nb.architecture import Block, Norm, blocks_of, family_of, norm_of
+from circuit_nb.known import WORKING_BYTES
+from circuit_nb.memory import free_memory, said_when_exhausted
 from circuit_nb.transcoder_files import open_transcoders
 from circuit_nb.transcoders import Transcoders
 from circuit_nb.vocabulary import Prompt, Vocabulary
+from circuit_nb.weight_files import weights_in
+
+_PIECE = 2**14
+"""Columns of the unembedding that are widened to float32 at once."""
 
 Hook: TypeAlias = "tuple[str, Callable[[Tensor, Any], Tensor | None]]"
 
@@ -28,8 +34,8 @@ Hook: TypeAlias = "tuple[str, Callable[[Tensor, Any], Tensor | None]]"
 class Record:
     """One forward pass: everything the linear model of a prompt is made of.
 
-    All tensors are on the model's device and carry no gradient. n is the number of active
-    features, those of the ignored prefix left out.
+    Tensors carry no gradient. What belongs to a layer is on that layer's device, everything else
+    on the model's. n is the number of active features, those of the ignored prefix left out.
     """
 
     prompt: str
@@ -117,6 +123,23 @@ class ReplacementModel:
             for name in (t.input_hook, t.output_hook):
                 block.hook(name)
 
+    def place_transcoders(
+        self, dtype: torch.dtype | None = None, *, keep_encoders: bool | None = None
+    ) -> None:
+        """Put each layer's transcoder where the layer is.
+
+        Args:
+            dtype: Type of encoders and biases; as they are if `None`.
+            keep_encoders: Whether encoders in files stay in memory once used; by default, if they
+                fit beside what is there and one attribution.
+        """
+        devices = [block.device for block in self.blocks]
+        if keep_encoders is None:
+            free = sum(free_memory(device) - WORKING_BYTES for device in set(devices))
+            size = (dtype or self.dtype).itemsize
+            keep_encoders = size * self.transcoders.encoder_weights <= free
+        self.transcoders = self.transcoders.to(devices, dtype, keep_encoders=keep_encoders)
+
     @property
     def tokenizer(self) -> Any:
         """The Hugging Face tokenizer."""
@@ -124,7 +147,7 @@ class ReplacementModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model lives."""
+        """Where the model lives; the unembedding, if its layers are on several devices."""
         return self.unembedding.device
 
     @property
@@ -140,7 +163,9 @@ class ReplacementModel:
     @cached_property
     def mean_unembedding(self) -> Tensor:
         """Mean column of the unembedding, (d_model,), in float32."""
-        return self.unembedding.mean(dim=1, dtype=torch.float32)
+        # In pieces: the whole matrix in float32 would be as large as half of a small model.
+        pieces = [part.float().sum(1) for part in self.unembedding.split(_PIECE, dim=1)]
+        return torch.stack(pieces).sum(0) / self.unembedding.shape[1]
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -234,8 +259,9 @@ class ReplacementModel:
             acts = t.layers[layer].activate(t.layers[layer].pre_activations(tensor[0]))
             acts[:ignored] = 0
             where = acts.nonzero()
-            active[layer] = torch.cat([torch.full_like(where[:, :1], layer), where], dim=1)
-            values[layer] = acts[where[:, 0], where[:, 1]]
+            found = torch.cat([torch.full_like(where[:, :1], layer), where], dim=1)
+            active[layer] = found.to(ids.device)
+            values[layer] = acts[where[:, 0], where[:, 1]].to(ids.device)
 
         reads = [block.hook(t.input_hook) for block in self.blocks]
         writes = [block.hook(t.output_hook) for block in self.blocks]
@@ -289,9 +315,10 @@ def load(
     transcoders: str | os.PathLike[str] | Transcoders | None = None,
     *,
     device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     tokenizer: Any = None,
-    keep_encoders: bool = True,
+    keep_encoders: bool | None = None,
+    device_map: str | Mapping[str, int | str] | None = None,
 ) -> ReplacementModel:
     """Open a language model together with its transcoders.
 
@@ -301,34 +328,52 @@ def load(
         transcoders: A local folder, a Hub id (`owner/name/folder@revision`), or `Transcoders`.
             May be left out for `"atlas"` and for models with a known default set.
         device: Where to put it; by default CUDA, then Apple's MPS, then the CPU.
-        dtype: Type of the weights. Attribution itself is always computed in float32.
+        dtype: Type of the weights. By default float32; on an accelerator whose free memory is too
+            small for that, bfloat16. Attribution itself is always computed in float32.
         tokenizer: Needed beside a Hugging Face model in memory.
         keep_encoders: Whether transcoder encoders stay in memory once used. `False` reads them
-            from their files at every use: slower, for sets larger than memory.
+            from their files at every use: slower, for sets larger than memory. By default they
+            stay if they fit.
+        device_map: In place of `device`, spreads the layers of a model in a folder or on the Hub
+            over several GPUs: `"auto"`, `"balanced"`, or a device for each module, as in
+            transformers.
 
     Raises:
         FileNotFoundError: If a folder or a file of it is missing.
         ValueError: If the family is unknown or model and transcoders do not fit together.
+        MemoryError: If the device has too little memory; it says what needs less.
     """
+    if device_map is not None and (
+        device is not None or not isinstance(model, (str, os.PathLike)) or model == "atlas"
+    ):
+        raise ValueError(
+            "device_map goes with a model's folder or Hub id, and in place of device; a model in "
+            "memory stays where it is."
+        )
     place = torch.device(device) if device is not None else _default_device()
     name = "" if not isinstance(model, (str, os.PathLike)) else os.fspath(model)
     if name == "atlas":
         from circuit_nb import atlas
 
         model, transcoders = atlas.model_folder(), transcoders or atlas.transcoder_folder()
+    given = isinstance(transcoders, Transcoders)
     if not isinstance(transcoders, Transcoders):
         found = hub.transcoder_set(transcoders or hub.default_transcoders(name))
-        transcoders = open_transcoders(
-            found.folder, files=found.files, device=place, dtype=dtype, keep_encoders=keep_encoders
-        )
+        transcoders = open_transcoders(found.folder, files=found.files)
         source = name if name == "atlas" else found.name
         transcoders = replace(transcoders, source=source, revision=found.revision)
     revision = None
     if isinstance(model, (str, os.PathLike)):
         found = hub.model_source(os.fspath(model))
         model, revision = found.folder, found.revision
-    bridge = _bridge(model, place, dtype, tokenizer)
-    return ReplacementModel(bridge, transcoders, name=name, revision=revision)
+        if dtype is None:
+            dtype = _dtype_that_fits(place, model, transcoders)
+    dtype = dtype or torch.float32
+    with said_when_exhausted("loading the model", place):
+        bridge = _bridge(model, place, dtype, tokenizer, device_map)
+        opened = ReplacementModel(bridge, transcoders, name=name, revision=revision)
+        opened.place_transcoders(None if given else dtype, keep_encoders=keep_encoders)
+    return opened
 
 
 def _default_device() -> torch.device:
@@ -337,14 +382,30 @@ def _default_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _bridge(model: Any, device: torch.device, dtype: torch.dtype, tokenizer: Any) -> Any:
+def _dtype_that_fits(device: torch.device, model: Path, transcoders: Transcoders) -> torch.dtype:
+    """float32, unless an accelerator lacks the memory for model and encoders in it."""
+    if device.type == "cpu":
+        return torch.float32
+    weights = weights_in(model) + transcoders.encoder_weights
+    fits = 4 * weights + WORKING_BYTES <= free_memory(device)
+    return torch.float32 if fits else torch.bfloat16
+
+
+def _bridge(
+    model: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    tokenizer: Any,
+    device_map: str | Mapping[str, int | str] | None,
+) -> Any:
     from transformer_lens.model_bridge import TransformerBridge
 
     if isinstance(model, TransformerBridge):
         return model
     if isinstance(model, Path):
+        place = {"device": device} if device_map is None else {"device_map": device_map}
         try:
-            return TransformerBridge.boot_transformers(str(model), device=device, dtype=dtype)
+            return TransformerBridge.boot_transformers(str(model), **place, dtype=dtype)
         except (SafetensorError, OSError) as error:
             raise ValueError(
                 f"{model} cannot be read as a Hugging Face model ({error}); the folder needs "

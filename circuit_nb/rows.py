@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
 from circuit_nb.linear import FrozenModel, Starts
+from circuit_nb.memory import available_memory, free_memory, is_out_of_memory
 from circuit_nb.model import Record, ReplacementModel
 from circuit_nb.sources import Sources
 
@@ -17,20 +15,7 @@ BATCH_BYTES = 2**29
 """Working memory of one batch; long prompts get smaller batches."""
 
 SHARE_OF_MEMORY = 0.5
-"""How much of the free memory the matrix of edges may take."""
-
-
-def available_memory() -> int:
-    """Bytes of main memory that are free or can be freed, or a careful guess."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        lines = meminfo.read_text().splitlines()
-        line = next((x for x in lines if x.startswith("MemAvailable")), "")
-        if line:
-            return 1024 * int(line.split()[1])
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return 2**32
+"""How much of the free memory the matrix of edges may take, and how much of a device's a batch."""
 
 
 class Rows:
@@ -46,8 +31,8 @@ class Rows:
         directions: The targets' directions, (targets, d_model).
         probabilities: The targets' weights, (targets,).
         n_rows: How many feature rows to compute.
-        batch_size: Rows computed at once; chosen from the prompt's length if `None`. Halved when an
-            accelerator runs out of memory.
+        batch_size: Rows computed at once; chosen from the prompt's length and free memory if
+            `None`. Halved when memory runs out.
 
     Raises:
         ValueError: If so many rows do not fit into memory.
@@ -88,10 +73,15 @@ class Rows:
         """Sum of |edges| of each row, over all columns."""
 
     def _batch_size(self) -> int:
-        """Rows whose gradients, by residual stream and by head, take `BATCH_BYTES`."""
+        """Rows whose gradients, by residual stream and by head, take `BATCH_BYTES`.
+
+        Fewer if they, with their copies and edges, would not fit beside what is there.
+        """
         heads, d_head, d_model = self.model.blocks[0].W_O.shape
-        per_row = 4 * self.record.positions * (2 * d_model + 3 * heads * d_head)
-        return max(1, min(LARGEST_BATCH, BATCH_BYTES // per_row))
+        gradients = 4 * self.record.positions * (2 * d_model + 3 * heads * d_head)
+        room = int(SHARE_OF_MEMORY * free_memory(self.sources.errors.device))
+        fit = room // (2 * gradients + 8 * self.sources.n_columns)
+        return max(1, min(LARGEST_BATCH, BATCH_BYTES // gradients, fit))
 
     def _columns_that_fit(self) -> int:
         budget = int(SHARE_OF_MEMORY * available_memory())
@@ -145,8 +135,8 @@ class Rows:
             part = starts.part(done, done + self.batch_size)
             try:
                 self._compute_at_once(part, first + done)
-            except torch.OutOfMemoryError:
-                if self.batch_size == 1:
+            except RuntimeError as error:
+                if self.batch_size == 1 or not is_out_of_memory(error):
                     raise
                 self.batch_size //= 2
             else:
@@ -161,9 +151,10 @@ class Rows:
             into = torch.zeros(len(starts.layers), self.sources.n_columns, device=device)
         for arrival in self.frozen.descend(starts):
             self.sources.contract(arrival, into)
-        self.sums[rows] = into.abs().sum(1).cpu()
+        self.sums[rows] = torch.cat([part.abs().sum(1) for part in into.split(16)]).cpu()
         if not whole:
-            self.edges[rows] = into[:, self.kept.to(device)].cpu()
+            every = len(self.kept) == self.sources.n_columns
+            self.edges[rows] = (into if every else into[:, self.kept.to(device)]).cpu()
 
     def _next(self) -> Tensor:
         """The features to compute next, by influence through the rows known so far."""

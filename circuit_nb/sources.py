@@ -97,14 +97,17 @@ class Sources:
     def _errors(self) -> Tensor:
         """MLP output minus reconstruction, by layer and position."""
         record, transcoders = self.record, self.model.transcoders
-        errors = torch.stack(record.writes).float()
+        device = record.features.device
+        errors = torch.stack([written.to(device) for written in record.writes]).float()
         for layer, transcoder in enumerate(transcoders.layers):
-            errors[layer] -= transcoder.b_dec.float() + transcoder.skip(record.reads[layer])
-            here = self._columns(layer)
-            acts = errors.new_zeros(self.positions, len(self._decoders[layer]))
+            own = transcoder.b_dec.float() + transcoder.skip(record.reads[layer])
+            errors[layer] -= own.to(device)
+            here, decoder = self._columns(layer), self._decoders[layer]
+            acts = errors.new_zeros(self.positions, len(decoder))
             acts[record.features[here, 1], self._slots[here]] = record.activations[here].float()
+            acts = acts.to(decoder.device)
             for offset, written in enumerate(transcoders.writes(layer)):
-                errors[written] -= acts @ self._decoders[layer][:, offset].float()
+                errors[written] -= (acts @ decoder[:, offset].float()).to(device)
         errors[:, : record.ignored] = 0
         return errors
 
@@ -115,7 +118,7 @@ class Sources:
         for layer in chosen[:, 0].unique().tolist():
             here = chosen[:, 0] == layer
             transcoder = self.model.transcoders.layers[layer]
-            rows[here] = transcoder.encoder_rows(chosen[here, 2]).float()
+            rows[here] = transcoder.encoder_rows(chosen[here, 2]).to(rows.device).float()
         return rows
 
     def contract(self, arrival: Arrival, edges: Tensor) -> None:
@@ -126,17 +129,19 @@ class Sources:
         if layer < 0:
             tokens = self.record.embeddings[:positions, :, None].float()
             first = self.n_features + self.n_layers * self.positions
-            into[:, first : first + positions] = torch.bmm(gradient, tokens)[:, :, 0].T
+            products = torch.bmm(gradient, tokens)[:, :, 0].T
+            into[:, first : first + positions] = products.to(into.device)
             return
         for reader in self.model.transcoders.readers(layer):
             for begin, end in self._spans[reader]:
                 if begin < positions:
-                    written = self._written_by(reader, layer, begin, end)
+                    written = self._written_by(reader, layer, begin, end, gradient.device)
                     self._contract(gradient[begin:end], written, into)
 
     def _contract(self, gradient: Tensor, written: _Written, into: Tensor) -> None:
         positions, rows, _ = gradient.shape
         products = torch.bmm(gradient, written.vectors[:positions].transpose(1, 2))
+        products = products.to(into.device)
         n = int(written.ends[positions - 1])
         by_row = products.transpose(0, 1).reshape(rows, -1)
         into[:, written.first : written.first + n] += by_row[:, written.places[:n]]
@@ -144,7 +149,9 @@ class Sources:
             errors = slice(written.first_error, written.first_error + positions)
             into[:, errors] = products[:, :, -1].T
 
-    def _written_by(self, reader: int, layer: int, begin: int, end: int) -> _Written:
+    def _written_by(
+        self, reader: int, layer: int, begin: int, end: int, device: torch.device
+    ) -> _Written:
         """What the features that read at `reader` write at `layer`, at a span of positions.
 
         Positions have different numbers of features: all are padded to the most, so that one
@@ -160,14 +167,14 @@ class Sources:
         position = self.record.features[here, 1]
         rank = torch.arange(here.start, here.stop, device=position.device)
         rank -= self._begins[reader].to(position.device)[position]
-        vectors = torch.zeros(end - begin, most + 1, decoder.shape[1], device=decoder.device)
-        rows = decoder[self._slots[here]].float()
+        rows = decoder[self._slots[here].to(decoder.device)].to(position.device).float()
+        vectors = rows.new_zeros(end - begin, most + 1, decoder.shape[1])
         vectors[position - begin, rank] = rows * self.record.activations[here, None].float()
         own = reader == layer
         if own:
             vectors[:, -1] = self.errors[layer, begin:end]
         written = _Written(
-            vectors,
+            vectors.to(device),
             places=(position - begin) * (most + 1) + rank,
             ends=counts.cumsum(0),
             first=first,

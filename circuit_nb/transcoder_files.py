@@ -41,7 +41,7 @@ class Format:
         return file.path.suffix == self.suffix and wanted <= file.names
 
     def read(
-        self, file: SafetensorsFile | NpzFile, layer: int, *, n_written: int, keep_encoder: bool
+        self, file: SafetensorsFile | NpzFile, layer: int, *, n_written: int
     ) -> LayerTranscoder:
         """A layer's transcoder; its matrices stay in the file until they are needed."""
         names = {
@@ -64,7 +64,7 @@ class Format:
             raise ValueError(f"{beside.path} lacks the decoder, {decoder}.")
         encoder = self.encoder.format(i=layer)
         return LayerTranscoder(
-            Encoder(file, encoder, transposed=self.transposed, keep=keep_encoder),
+            Encoder(file, encoder, transposed=self.transposed),
             OnDisk(beside, decoder, n_written),
             **tensors,
         )
@@ -123,7 +123,6 @@ def open_transcoders(
     files: Sequence[Path] | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    keep_encoders: bool = True,
 ) -> Transcoders:
     """Open a folder that holds `config.yaml` and transcoder files.
 
@@ -132,8 +131,6 @@ def open_transcoders(
         files: One file a layer, where they do not lie beside the config.
         device: Where encoders and decoder rows are put when read.
         dtype: Type of encoders and biases in memory.
-        keep_encoders: Whether encoders stay in memory once used; otherwise they are read from
-            their files at every use.
 
     Raises:
         FileNotFoundError: If the folder, its config or the file of a layer is missing.
@@ -147,12 +144,7 @@ def open_transcoders(
     if config.get("activation") == "topk" and not isinstance(k, int):
         raise ValueError(f"{folder / 'config.yaml'} says activation: topk; add k, e.g. k: 64.")
     layers = (
-        _format(file, i).read(
-            file,
-            i,
-            n_written=len(files) - i if cross_layer else 1,
-            keep_encoder=keep_encoders,
-        )
+        _format(file, i).read(file, i, n_written=len(files) - i if cross_layer else 1)
         for i, file in enumerate(map(open_file, files))
     )
     return Transcoders(

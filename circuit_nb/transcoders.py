@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from circuit_nb.weight_files import Encoder, OnDisk, Rows
+from circuit_nb.weight_files import Encoder, InMemory, OnDisk, Rows
 
 INPUT_HOOKS = ("hook_resid_mid", "ln2.hook_normalized", "mlp.hook_in")
 """Places features can read from: the residual stream before the MLP, that over its norm's
@@ -46,17 +46,30 @@ class LayerTranscoder:
     """(d_model, d_model): the linear path `x @ W_skip.T` beside the features."""
     k: int | None = None
 
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> LayerTranscoder:
-        """The same with its tensors on a device in a type; decoder rows keep their file's type."""
-        moved = {
-            name: tensor.to(device, dtype).contiguous()
+    def to(
+        self,
+        device: torch.device | str,
+        dtype: torch.dtype | None = None,
+        *,
+        keep_encoder: bool | None = None,
+    ) -> LayerTranscoder:
+        """The same with its tensors on a device in a type; decoder rows keep their own type.
+
+        Args:
+            device: Where tensors are put, and decoder rows when they are read.
+            dtype: Type of the tensors; as it is if `None`.
+            keep_encoder: Whether an encoder in a file stays in memory once read; as it is if
+                `None`.
+        """
+        moved: dict[str, Any] = {
+            name: tensor.to(device, dtype or tensor.dtype).contiguous()
             for name in ("W_enc", "b_enc", "b_dec", "threshold", "W_skip")
             if isinstance(tensor := getattr(self, name), Tensor)
         }
         if isinstance(self.W_enc, Encoder):
-            self.W_enc.device, self.W_enc.dtype = device, dtype
-        if isinstance(self.decoder, OnDisk):
-            return replace(self, **moved, decoder=replace(self.decoder, device=device))
+            moved["W_enc"] = self.W_enc.to(device, dtype, keep=keep_encoder)
+        if isinstance(self.decoder, (InMemory, OnDisk)):
+            moved["decoder"] = replace(self.decoder, device=device)
         return replace(self, **moved)
 
     def pre_activations(self, x: Tensor) -> Tensor:
@@ -67,7 +80,7 @@ class LayerTranscoder:
     def encoder_rows(self, features: Tensor) -> Tensor:
         """Encoder rows of the given features, (n, d_model)."""
         if isinstance(self.W_enc, Tensor):
-            return self.W_enc[features]
+            return self.W_enc[features.to(self.W_enc.device)]
         return self.W_enc.rows(features)
 
     def activate(self, pre: Tensor) -> Tensor:
@@ -160,6 +173,25 @@ class Transcoders:
                     f"The {name} of the transcoder for layer {i} has shape {tuple(shape)}, "
                     f"expected {expected}; the files do not belong to one set."
                 )
+
+    def to(
+        self,
+        devices: Sequence[torch.device],
+        dtype: torch.dtype | None = None,
+        *,
+        keep_encoders: bool | None = None,
+    ) -> Transcoders:
+        """The same with each layer on a device of its own; see `LayerTranscoder.to`."""
+        layers = (
+            layer.to(device, dtype, keep_encoder=keep_encoders)
+            for layer, device in zip(self.layers, devices, strict=True)
+        )
+        return replace(self, layers=tuple(layers))
+
+    @property
+    def encoder_weights(self) -> int:
+        """Number of weights of all encoders."""
+        return sum(len(layer.b_enc) for layer in self.layers) * self.d_model
 
     @property
     def n_layers(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +34,8 @@ class InMemory:
     """Decoder rows that are in memory already: a tensor with or without the middle axis."""
 
     tensor: Tensor
+    device: torch.device | str = "cpu"
+    """Where rows are put when asked for; the tensor stays where it is."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -45,7 +48,7 @@ class InMemory:
 
     def rows(self, features: Tensor) -> Tensor:
         """The rows of the given features, (n, layers written, d_model)."""
-        return self._rows[features.to(self.tensor.device)]
+        return self._rows[features.to(self.tensor.device)].to(self.device)
 
 
 @dataclass(frozen=True)
@@ -83,15 +86,36 @@ class Encoder:
         name: The tensor's name in it.
         transposed: Whether it is stored as (d_model, features).
         keep: Whether it stays in memory once read; otherwise it is read at every use.
+        device: Where it is put.
+        dtype: Its type in memory.
     """
 
     def __init__(
-        self, file: SafetensorsFile | NpzFile, name: str, *, transposed: bool, keep: bool
+        self,
+        file: SafetensorsFile | NpzFile,
+        name: str,
+        *,
+        transposed: bool,
+        keep: bool = True,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.file, self.name, self.transposed, self.keep = file, name, transposed, keep
-        self.device: torch.device | str = "cpu"
-        self.dtype = torch.float32
+        self.device, self.dtype = device, dtype
         self._read: Tensor | None = None
+
+    def to(
+        self, device: torch.device | str, dtype: torch.dtype | None, *, keep: bool | None = None
+    ) -> Encoder:
+        """The same encoder for another place; type and `keep` stay where `None` is given."""
+        return Encoder(
+            self.file,
+            self.name,
+            transposed=self.transposed,
+            keep=self.keep if keep is None else keep,
+            device=device,
+            dtype=dtype or self.dtype,
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -224,3 +248,13 @@ def open_file(path: Path) -> SafetensorsFile | NpzFile:
     if path.suffix not in readers:
         raise ValueError(f"{path} is neither {' nor '.join(readers)}; no other kind is read.")
     return readers[path.suffix](path)
+
+
+def weights_in(folder: Path) -> int:
+    """Number of weights in the safetensors files of a folder, told by their headers.
+
+    Raises:
+        ValueError: If one is damaged.
+    """
+    files = (SafetensorsFile(path) for path in folder.glob("*.safetensors"))
+    return sum(prod(file.shape(name)) for file in files for name in file.names)

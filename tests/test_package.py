@@ -14,7 +14,7 @@ import circuit_nb
 PACKAGE = Path(circuit_nb.__file__).parent
 
 LAYERS = (
-    {"graph", "weight_files", "known", "http_client", "vocabulary"},
+    {"graph", "weight_files", "known", "http_client", "vocabulary", "memory"},
     {"analysis", "architecture", "transcoders", "hub_errors", "machine"},
     {"hub", "neuronpedia", "transcoder_files"},
     {"model"},

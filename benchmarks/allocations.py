@@ -48,14 +48,10 @@ class Allocations(TorchDispatchMode):
         self._phase = name
         self.peaks[name] = max(self.peaks.get(name, 0), self.live)
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         given = {
-            t.untyped_storage()._cdata
-            for t in tree_leaves((args, kwargs))
-            if isinstance(t, Tensor)
+            t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)
         }
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):

@@ -7,7 +7,6 @@ All figures are of held-out cities unless they say otherwise; features are those
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,14 +120,12 @@ def card(report: Report) -> str:
 
 
 def main() -> None:
-    """Measure a folder of weights, write its `report.json` and print the model card."""
+    """Measure a folder of weights and print the model card."""
     parser = argparse.ArgumentParser(description="Print the atlas model's figures.")
     parser.add_argument("--folder", type=Path, default=WEIGHTS, help="folder of the weights")
     folder = parser.parse_args().folder
     torch.set_num_threads(1)
-    report = evaluate(folder)
-    (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    print(card(report))
+    print(card(evaluate(folder)))
 
 
 def _top(subject: Subject, corpus: Corpus, count: int = 3) -> list[tuple[str, float]]:

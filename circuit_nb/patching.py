@@ -47,7 +47,7 @@ class _LayerEdits:
     """The edits that read at one layer, as tensors, with the decoder rows they write."""
 
     def __init__(self, model: ReplacementModel, layer: int, edits: Sequence[Edit]) -> None:
-        device = model.device
+        device = model.blocks[layer].device
         self.rows = torch.tensor([e.row for e in edits], device=device)
         self.positions = torch.tensor([e.feature.position for e in edits], device=device)
         self.indices = torch.tensor([e.feature.index for e in edits], device=device)
@@ -66,12 +66,13 @@ def read(model: ReplacementModel, record: Record, features: Sequence[Feature]) -
     acts = torch.zeros_like(pre)
     for layer in {f.layer for f in features}:
         here = [i for i, f in enumerate(features) if f.layer == layer]
-        positions = torch.tensor([features[i].position for i in here], device=model.device)
-        indices = torch.tensor([features[i].index for i in here], device=model.device)
+        device = model.blocks[layer].device
+        positions = torch.tensor([features[i].position for i in here], device=device)
+        indices = torch.tensor([features[i].index for i in here], device=device)
         x = record.reads[layer][positions]
         found = model.transcoders.layers[layer].of_features(x, indices)
-        pre[here] = found[0].float()
-        acts[here] = found[1].float() * (positions >= record.ignored)
+        pre[here] = found[0].float().to(pre.device)
+        acts[here] = (found[1].float() * (positions >= record.ignored)).to(pre.device)
     return Reading(pre, acts)
 
 
@@ -104,7 +105,7 @@ class Patch:
                 model,
                 record,
                 [e.feature for e in edits if not e.generated and e.feature.layer == layer],
-            ).activations
+            ).activations.to(model.blocks[layer].device)
             for layer in self._prompt_edits
         }
         self._pending: dict[int, Tensor] = {}
@@ -236,11 +237,11 @@ class Patch:
         """Remember what changed features will write, at every layer they write to."""
         for offset, written in enumerate(self.model.transcoders.writes(layer)):
             rows = change[:, None] * edits.decoder[:, offset]
+            device = self.model.blocks[written].device
             if written not in self._pending:
-                self._pending[written] = torch.zeros(
-                    *x.shape[:2], rows.shape[1], device=rows.device
-                )
-            self._pending[written].index_put_((edits.rows, positions), rows, accumulate=True)
+                self._pending[written] = torch.zeros(*x.shape[:2], rows.shape[1], device=device)
+            where = (edits.rows.to(device), positions.to(device))
+            self._pending[written].index_put_(where, rows.to(device), accumulate=True)
 
     def _write(self, written: Tensor, hook: Any, layer: int, frozen: bool) -> Tensor:
         if frozen:
@@ -255,7 +256,8 @@ class Patch:
         indices = torch.tensor([f.index for f in here], device=x.device)
         transcoder = self.model.transcoders.layers[layer]
         pre, acts = transcoder.of_features(x[:, positions], indices)
-        self._seen[layer] = pre.float(), acts.float()
+        device = self.model.device
+        self._seen[layer] = pre.float().to(device), acts.float().to(device)
 
 
 def generate(

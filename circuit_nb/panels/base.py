@@ -96,6 +96,9 @@ class Panel(ipywidgets.VBox):
         self._observed = []
         super().close()
 
+    def prepare(self) -> None:
+        """Make ready for being displayed."""
+
     def draw(self) -> Drawing:
         """The panel as SVG elements, for where no kernel runs."""
         raise NotImplementedError
@@ -107,6 +110,7 @@ class Panel(ipywidgets.VBox):
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         """The live widget, and a picture for GitHub, nbviewer and other places without a kernel."""
         enable_in_colab()
+        self.prepare()
         return {
             "text/plain": f"{type(self).__name__}({self.session.graph!r})",
             "image/svg+xml": self.picture(),

@@ -81,6 +81,11 @@ class Explorer(Panel):
         """
         return store.save(self.session, path)
 
+    def prepare(self) -> None:
+        """Make every panel ready for being displayed."""
+        for panel in self.panels:
+            panel.prepare()
+
     def close(self) -> None:
         """Close every panel."""
         for panel in self.panels:

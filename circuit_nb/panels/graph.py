@@ -70,7 +70,9 @@ class GraphPanel(Panel):
         self._titles: dict[str, Node] = {}
         self._named_for: tuple[GraphView | None, Labels | None] = (None, None)
         self._labels = session.labels
-        self.figure = self._first_figure()
+        self._drawn = self._traces()
+        self._updated = False
+        self.figure = self._new_figure()
         self._room = ipywidgets.Box([self.figure], layout={"width": "100%"})
         self._room.add_class("cnb-room")
         self._arrange()
@@ -108,9 +110,6 @@ class GraphPanel(Panel):
         self.search.observe(self.guard(lambda c: self._find(c["new"])), "value")
         self.wide.observe(self.guard(lambda c: self._widen(c["new"])), "value")
         self.pin.on_click(self.guard(lambda _: self._pin()))
-        for name in CLICKABLE:
-            trace: Any = self.figure.data[ORDER.index(name)]
-            trace.on_click(self.guard(self._click))
         names = ("selected", "setup", "kept", "errors", "links", "paths", "outcome", "learned")
         self.watch(self._redraw, *names)
 
@@ -188,13 +187,26 @@ class GraphPanel(Panel):
         )
         return traces
 
-    def _first_figure(self) -> go.FigureWidget:
-        self._drawn = self._traces()
+    def _new_figure(self) -> go.FigureWidget:
         assert self._view is not None
         figure = go.FigureWidget(assemble(self._view, self._drawn))
         # The trait has no public name; without it plots show a toolbar and keep their first width.
         figure.set_trait("_config", {"displayModeBar": False, "responsive": True})
+        for name in CLICKABLE:
+            trace: Any = figure.data[ORDER.index(name)]
+            trace.on_click(self.guard(self._click))
         return figure
+
+    def prepare(self) -> None:
+        """Show a figure made anew if this one was changed since it was made.
+
+        Plotly's widget loses properties when changes reach the page before the plot is drawn there.
+        """
+        if self._updated:
+            old, self.figure = self.figure, self._new_figure()
+            self._room.children = [self.figure]
+            self._updated = False
+            old.close()
 
     def _redraw(self) -> None:
         """Send what changed, and nothing else, in one message."""
@@ -206,6 +218,7 @@ class GraphPanel(Panel):
                 old = self._drawn.get(name, {})
                 changed = {k: v for k, v in trace.items() if old.get(k) != v}
                 if changed:
+                    self._updated = True
                     self.figure.data[ORDER.index(name)].update(changed)
             if before is not self._view:
                 layout = graph_layout(self._view)

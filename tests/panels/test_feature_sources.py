@@ -13,7 +13,6 @@ from neuronpedia_server import SiteState
 
 from circuit_nb.cards import Texts
 from circuit_nb.cards.sources import _PATIENCE
-from circuit_nb.graph import Feature
 from circuit_nb.panels import ConnectionsPanel, FeaturePanel, GraphPanel, PathsPanel, Session
 from circuit_nb.panels.explorer import Explorer
 
@@ -101,11 +100,9 @@ def test_the_prompt_itself_shows_where_a_feature_fires(session: Session) -> None
 def test_the_embedded_model_brings_texts_along(atlas, dallas) -> None:
     session = Session(dallas, atlas)
     panel = FeaturePanel(session)
-    layer, position, index = next(
-        row for row in dallas.features.tolist() if session.labels.get((row[0], row[2])) ==
-        "Texas (cities)"
-    )  # fmt: skip
-    session.select(Feature(layer, position, index))
+    texas = next(s for s in session.concepts() if s.name == "Texas").features[0]
+    layer, index = texas.layer, texas.index
+    session.select(texas)
     found = session.cards.examples((layer, index))
     assert len(found) == 5
     for example in found:

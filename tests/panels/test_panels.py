@@ -148,6 +148,23 @@ def test_pinning_needs_a_selection_and_draws_a_ring(session: Session) -> None:
     assert panel.failure.value == ""
 
 
+def test_what_changed_before_it_is_displayed_is_in_a_new_figure(session: Session) -> None:
+    panel = GraphPanel(session)
+    first = panel.figure
+    panel._repr_mimebundle_()
+    assert panel.figure is first
+    session.kept = 1.0
+    session.group("a", [TEXAS, OTHER])
+    panel._repr_mimebundle_()
+    assert panel.figure is not first
+    assert panel._room.children == (panel.figure,)
+    assert len(drawn(panel, "features").x) == 5
+    session.select(SAY)
+    assert len(drawn(panel, "selected").x) == 1
+    callbacks = drawn(panel, "features")._click_callbacks
+    assert len(callbacks) == 1
+
+
 def test_a_selection_sends_only_its_own_traces() -> None:
     session = Session(crowd(), cards=lambda keys: {})
     session.kept = 1.0

@@ -31,6 +31,7 @@ from gemma_shaped import FULL_VOCABULARY, Shape, prompt, write
 from measuring import _allocated
 
 from circuit_nb import attribute, load
+from circuit_nb.linear import FrozenModel
 from circuit_nb.model import ReplacementModel
 from circuit_nb.rows import BATCH_BYTES, LARGEST_BATCH, Rows
 from circuit_nb.sources import KEPT_BYTES, SPAN_BYTES, Sources
@@ -50,6 +51,7 @@ WEIGHTS, ENCODERS, PASS, SOURCES, ROWS, RESULT = (
 STEPS: tuple[tuple[str, type[Any], str], ...] = (
     (PASS, ReplacementModel, "record"),
     (SOURCES, Sources, "__init__"),
+    (ROWS, FrozenModel, "__init__"),
     (ROWS, Rows, "add_targets"),
     (ROWS, Rows, "add_features"),
     (RESULT, Rows, "matrix"),
@@ -76,17 +78,24 @@ def budget(shape: Shape, length: int) -> dict[str, Need]:
     per_row = 4 * t * (2 * s.d_model + 3 * s.heads * s.d_head)
     batch = max(1, min(LARGEST_BATCH, BATCH_BYTES // per_row))
     columns = active + (s.layers + 1) * t
-    kept = s.layers * t * (4 * s.d_model + 2 * s.heads * t)
+    # Padded to the position with the most features, all at once if they are few enough.
+    laid_out = 2 * 4 * columns * s.d_model
+    if laid_out > 2 * KEPT_BYTES:
+        laid_out = 3 * SPAN_BYTES
+    kept = s.layers * t * (6 * s.d_model + 2 * s.heads * t)
     return {
-        WEIGHTS: Need("2 P", 2 * s.parameters),
+        WEIGHTS: Need(
+            "2 P, and the bridge's bias for the unembedding",
+            2 * (s.parameters + s.vocabulary) + 8 * s.d_head,
+        ),
         ENCODERS: Need(
             "2 L features d_model; one layer in the file's float32 while it is read",
             2 * s.layers * s.features * s.d_model,
             4 * s.features * s.d_model,
         ),
         PASS: Need(
-            "2 L T (2 d_model + heads T) + 2 T vocabulary; three times the logits, and the mean "
-            "of the unembedding in pieces",
+            "L T (6 d_model + 2 heads T) + 2 T vocabulary; three times the logits, and the mean of "
+            "the unembedding in pieces",
             kept + 2 * t * s.vocabulary,
             6 * t * s.vocabulary + 4 * s.d_model * 2**15,
         ),
@@ -96,10 +105,10 @@ def budget(shape: Shape, length: int) -> dict[str, Need]:
             8 * active // s.layers * s.d_model,
         ),
         ROWS: Need(
-            "gradients of a batch and its edges, each twice; matrices of a layer, thrice; what "
-            "sources wrote",
+            "gradients of a batch and its edges, each twice; float32 matrices of a layer, thrice; "
+            "what sources wrote, padded, or three spans of 64 MiB of it",
             0,
-            2 * batch * (per_row + 4 * columns) + 3 * matrix + 2 * (KEPT_BYTES + SPAN_BYTES),
+            2 * batch * (per_row + 4 * columns) + 3 * matrix + laid_out,
         ),
     }
 
@@ -133,21 +142,27 @@ def sampled() -> Iterator[Sampled]:
         sampler.join()
 
 
-def follow(enter: Callable[[str, Any], None]) -> None:
-    """Call `enter(phase, object)` whenever a phase begins."""
-    for name, owner, method in STEPS:
-        real = getattr(owner, method)
+@contextmanager
+def followed(enter: Callable[[str, Any], None]) -> Iterator[None]:
+    """Inside the block, call `enter(phase, object)` whenever a phase begins."""
+    real = [(owner, method, getattr(owner, method)) for _, owner, method in STEPS]
+    for (name, *_), (owner, method, function) in zip(STEPS, real, strict=True):
 
-        def begun(self: Any, *args: Any, _begins: Any = (name, real), **kwargs: Any) -> Any:
-            phase, real = _begins
+        def begun(self: Any, *args: Any, _begins: Any = (name, function), **kwargs: Any) -> Any:
+            phase, function = _begins
             enter(phase, self)
-            return real(self, *args, **kwargs)
+            return function(self, *args, **kwargs)
 
         setattr(owner, method, begun)
+    try:
+        yield
+    finally:
+        for owner, method, function in real:
+            setattr(owner, method, function)
 
 
 def measure(folder: Path, shape: Shape, length: int, n_rows: int) -> dict[str, Any]:
-    """Bytes by phase: of tensors, and of the process. Run in a process of its own."""
+    """Bytes by phase: of tensors, and of the process, which should do nothing else."""
     edges = batch_edges = 0
     with sampled() as process:
         model = load(folder / "model", folder / "transcoders", device="cpu", dtype=torch.bfloat16)
@@ -162,8 +177,7 @@ def measure(folder: Path, shape: Shape, length: int, n_rows: int) -> dict[str, A
                 edges = where.edges.nbytes
                 batch_edges = where.batch_size * edges // len(where.edges)
 
-        follow(enter)
-        with counted:
+        with followed(enter), counted:
             enter(ENCODERS, None)
             for layer in model.transcoders.layers:
                 layer.encoder_rows(torch.tensor([0]))
@@ -174,6 +188,8 @@ def measure(folder: Path, shape: Shape, length: int, n_rows: int) -> dict[str, A
     tensors[ROWS] += batch_edges - edges
     return {
         "weights": weights,
+        "buffers": bytes_of(hf_model.buffers()),
+        "largest": max(size for phase, size in counted.largest.items() if phase),
         "tensors": {WEIGHTS: weights, **tensors},
         "process": process.peaks,
         "edges": edges,

@@ -234,8 +234,10 @@ def _edges(
             "opacity": 0.25 if boxes[source].faint else 0.75,
             "hoverinfo": "skip",
         }
-        beside = 4 + 3.5 * abs(share)
-        places = ((x0 + part * (x1 - x0) + beside, y0 + part * (y1 - y0)) for part in ALONG)
+        # To the right of a steep line, above a flat one.
+        flat = abs(y1 - y0) < 0.5 * abs(x1 - x0)
+        right, up = (-12.0, 10.0) if flat else (4 + 3.5 * abs(share), 0.0)
+        places = ((x0 + part * (x1 - x0) + right, y0 + part * (y1 - y0) + up) for part in ALONG)
         at = next((p for p in places if _is_free(p, boxes, [*told, *taken])), None)
         if at is not None:
             told.append(at)

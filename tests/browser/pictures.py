@@ -19,6 +19,7 @@ from serving import Server, browser_page, run_all
 
 ROOT = Path(__file__).parents[2]
 IMAGES, PANELS = ROOT / "notebooks" / "images", ROOT / "build" / "browser"
+OAKLAND = "Fact: the capital of the state containing Oakland is"
 NAMES = ("prompt", "graph", "connections", "paths", "subgraph", "feature", "switches")
 
 
@@ -28,7 +29,7 @@ def picture(theme: str, panels: bool) -> None:
         shutil.copy(ROOT / "notebooks" / "dallas_austin.ipynb", folder)
         server = Server("lab", Path(folder), dark=theme == "dark")
         try:
-            with browser_page(1480, 1750) as page:
+            with browser_page(1280, 2000) as page:
                 run_all(page, server.notebook("dallas_austin.ipynb"))
                 reader = Reader(page)
                 page.evaluate(
@@ -36,6 +37,8 @@ def picture(theme: str, panels: bool) -> None:
                 )
                 reader.toggle("Texas")
                 reader.expect(lambda r: r.answer() != "Austin", "Texas is off")
+                reader.swap_in(OAKLAND, "California")
+                reader.expect(lambda r: r.answer() == "Sacramento", "California is in")
                 page.mouse.move(5, 5)
                 page.wait_for_timeout(1500)
                 IMAGES.mkdir(parents=True, exist_ok=True)

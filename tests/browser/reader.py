@@ -68,6 +68,17 @@ class Reader:
         """Click the on/off button of a row."""
         self.row(name).locator("button").first.click()
 
+    def swap_in(self, prompt: str, choice: str) -> None:
+        """Read another prompt and add one of the groups it offers."""
+        switches = self.panel("switches")
+        switches.get_by_placeholder("another prompt").fill(prompt)
+        switches.get_by_placeholder("another prompt").press("Tab")
+        self.press("switches", "Read")
+        offered = self.page.locator("option", has_text=choice)
+        wait_until(lambda: switches.locator(offered).count() > 0, seconds=60, told=choice)
+        switches.locator("select").filter(has=offered).select_option(label=choice)
+        self.press("switches", "Add")
+
     def multiply(self, name: str, text: str) -> None:
         """Type a multiplier into a row."""
         readout = self.row(name).locator(".widget-readout")

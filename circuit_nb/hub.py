@@ -60,9 +60,10 @@ def parse_place(text: str) -> Place:
     else:
         path, _, named = text.partition("@")
         revision = named or None
-    owner, name, *rest = [*path.strip("/").split("/"), ""][: path.strip("/").count("/") + 2]
+    owner, name, *rest = [*path.split("/"), ""]
     rest = [part for part in rest if part]
-    legal = re.compile(r"[A-Za-z0-9_.\-]+")
+    # What begins with a slash or a dot is a path on this machine, mistyped.
+    legal = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
     if not (legal.fullmatch(owner) and legal.fullmatch(name)) or ".." in (owner, name, *rest):
         raise ValueError(
             f"{text[:120]!r} is neither a folder here nor a Hub id; write owner/name, "

@@ -230,6 +230,8 @@ def test_wrong_token_is_said_and_never_shown(
         (lambda: hub.transcoder_set("ann/bad"), ValueError, "not readable YAML"),
         (lambda: hub.model_source("ann/model/sub"), ValueError, "whole repository"),
         (lambda: hub.model_source("just-a-name"), ValueError, "neither a folder here nor"),
+        (lambda: hub.transcoder_set("/no/such"), ValueError, "neither a folder here nor"),
+        (lambda: hub.model_source("./such"), ValueError, "neither a folder here nor"),
         (
             lambda: hub.transcoder_set("../no such"),
             ValueError,

@@ -132,12 +132,32 @@ class Intervention:
         return f"{self.name} {'×' if self.relative else '= '}{', '.join(values)}"
 
 
+TIE = 1e-6
+"""Probabilities that are equal after rounding to this are tied."""
+
+
+def most_likely(probabilities: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
+    """Token ids of the highest probabilities, (count,), highest first, ties by id.
+
+    Which of many tied tokens leads by a rounding error would differ from machine to machine.
+
+    Args:
+        probabilities: (vocab,).
+        count: How many; all if there are fewer.
+    """
+    count = min(count, len(probabilities))
+    least = np.partition(probabilities, -count)[-count]
+    near = np.flatnonzero(probabilities >= least - TIE)
+    steps = np.round(probabilities[near] / TIE)
+    return near[np.argsort(-steps, kind="stable")[:count]]
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What the model says after the prompt."""
 
     top: list[tuple[str, float]]
-    """The most likely next tokens and their probabilities, most likely first."""
+    """The most likely next tokens and their probabilities, as `most_likely` orders them."""
     logits: npt.NDArray[np.float32]
     """(positions, vocab)."""
     activations: Mapping[Feature, float] = field(default_factory=dict[Feature, float])
@@ -343,16 +363,14 @@ def _prediction(
     reading: Reading | None,
     generated: Sequence[int],
 ) -> Prediction:
-    last = logits[-1].float().softmax(-1).topk(min(top_k, logits.shape[-1]))
+    shares = logits[-1].float().softmax(-1).cpu().numpy()
     pre, acts = (
         ([], [])
         if reading is None
         else (reading.pre_activations.tolist(), reading.activations.tolist())
     )
     return Prediction(
-        top=[
-            (model.token(int(i)), float(p)) for i, p in zip(last.indices, last.values, strict=True)
-        ],
+        top=[(model.token(i), float(shares[i])) for i in most_likely(shares, top_k).tolist()],
         logits=logits.float().cpu().numpy(),
         activations=dict(zip(watched, acts, strict=False)),
         pre_activations=dict(zip(watched, pre, strict=False)),

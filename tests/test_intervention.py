@@ -226,3 +226,16 @@ def test_the_model_is_clean_after_a_failed_pass(
         patch.setattr("circuit_nb.patching.Patch._add", fail)
         intervene(model, PROMPT, [Intervention.ablate(feature)])
     torch.testing.assert_close(model.run(model.tokenize(PROMPT)[None]), expected)
+
+
+def test_ties_are_told_in_the_same_order_everywhere() -> None:
+    from circuit_nb.intervention import most_likely
+
+    flat = np.full(8, 0.1, dtype=np.float32)
+    flat[5] = 0.3
+    for noise in (1e-8, -1e-8):
+        shaken = flat + np.linspace(0, noise, 8, dtype=np.float32)
+        assert most_likely(shaken, 4).tolist() == [5, 0, 1, 2]
+    assert most_likely(flat, 99).tolist() == [5, 0, 1, 2, 3, 4, 6, 7]
+    clear = np.array([0.1, 0.1001, 0.5], dtype=np.float32)
+    assert most_likely(clear, 3).tolist() == [2, 1, 0]

@@ -92,11 +92,13 @@ class Session(Workbench):
 
     def _probabilities(self, shares: npt.NDArray[np.float32]) -> dict[str, float]:
         """Of the union of the most likely tokens before and after, by the token's text."""
+        from circuit_nb.intervention import most_likely
+
         assert self.outcome is not None and self.model is not None
         both = (self.outcome.before.probabilities, self.outcome.after.probabilities)
-        ids = np.unique(np.concatenate([np.argsort(-p)[:TOP_TOKENS] for p in both]))
+        ids = np.unique(np.concatenate([most_likely(p, TOP_TOKENS) for p in both]))
         found: dict[str, float] = {}
-        for token_id in ids[np.argsort(-shares[ids])].tolist():
+        for token_id in ids[most_likely(shares[ids], len(ids))].tolist():
             text = self.model.token(token_id)
             found[f"{text} #{token_id}" if text in found else text] = float(shares[token_id])
         return found

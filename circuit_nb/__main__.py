@@ -60,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     attribute.add_argument("--node-mass", type=float, default=0.8, help="kept in pictures (0.8)")
     attribute.add_argument("--device", help="cuda, mps or cpu (the best there is)")
-    attribute.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    attribute.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], help="of the weights (float32 if it fits)"
+    )
     attribute.set_defaults(command=_attribute)
     return parser
 
@@ -85,7 +87,7 @@ def _attribute(options: argparse.Namespace) -> int:
         options.model,
         options.transcoders,
         device=options.device,
-        dtype=getattr(torch, options.dtype),
+        dtype=getattr(torch, options.dtype) if options.dtype else None,
     )
     graph = attribute(
         model, options.prompt, options.target, max_features=options.max_features or None

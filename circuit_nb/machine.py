@@ -6,12 +6,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from circuit_nb.known import KnownPair, known_models
-
-if TYPE_CHECKING:
-    import torch
 
 EMBEDDED = "atlas"
 LARGE = "google/gemma-2-2b"
@@ -32,13 +28,6 @@ class Machine:
     def demo_model(self) -> str:
         """Gemma-2-2B where it fits on the GPU and a token is there, else the embedded model."""
         return LARGE if self.has_token and self.gpu_gb >= _needed() else EMBEDDED
-
-    @property
-    def demo_dtype(self) -> torch.dtype:
-        """The type to load `demo_model` in: bfloat16 for the large one, which halves its memory."""
-        import torch
-
-        return torch.bfloat16 if self.demo_model == LARGE else torch.float32
 
     def __str__(self) -> str:
         gpu = f"{self.gpu}, {self.gpu_gb:.0f} GB" if self.gpu else "none"

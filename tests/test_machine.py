@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from circuit_nb import machine
 from circuit_nb.chat import chat_prompt
@@ -33,7 +32,6 @@ ROOT = Path(__file__).parents[1]
 )
 def test_the_demo_model_needs_memory_and_a_token(here: Machine, model: str) -> None:
     assert here.demo_model == model
-    assert here.demo_dtype == (torch.float32 if model == "atlas" else torch.bfloat16)
     assert f"demo model: {model}" in str(here)
     assert ("HF_TOKEN" in str(here)) == (model == "atlas")
 

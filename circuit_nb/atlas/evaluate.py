@@ -63,8 +63,7 @@ def evaluate(folder: Path = WEIGHTS, *, quick: bool = False) -> Report:
 
     Args:
         folder: Where model, transcoders and concepts are.
-        quick: Leave out interventions on countries and on training cities, and the Dallas
-            graph, which takes the rest of the library.
+        quick: Leave out interventions on countries and on training cities.
     """
     corpus = Corpus(load_world())
     subject = Subject(
@@ -81,6 +80,7 @@ def evaluate(folder: Path = WEIGHTS, *, quick: bool = False) -> Report:
         "relations": _relations(subject, corpus),
         "transcoders": _transcoders(subject, collect(subject.model, corpus)),
         "coverage": _coverage(subject, corpus),
+        "graph": _graph(folder),
     }
     if not quick:
         trained = two_hop(corpus, "state", "capital", held_out=False)
@@ -88,7 +88,6 @@ def evaluate(folder: Path = WEIGHTS, *, quick: bool = False) -> Report:
         countries = two_hop(corpus, "country", "capital", held_out=True)
         report["interventions on training cities"] = _interventions(subject, corpus, trained)
         report["interventions on countries"] = _interventions(subject, corpus, countries)
-        report["graph"] = _graph(folder)
     return report
 
 
@@ -235,10 +234,8 @@ def _coverage(subject: Subject, corpus: Corpus) -> Report:
 
 def _graph(folder: Path) -> Report:
     """Replacement and completeness of the Dallas graph, by the library itself."""
-    try:
-        from circuit_nb import attribute, load, scores
-    except ImportError:
-        return {}
+    from circuit_nb import attribute, load, scores
+
     model = load(str(folder / "model"), str(folder / "transcoders"))
     measured = scores(attribute(model, DALLAS, progress=False))
     return {

@@ -17,8 +17,6 @@ TOKENS = [
     "<bos>", " Fact", ":", " the", " capital", " of", " the", " state", " containing",
     " Dallas", " is",
 ]  # fmt: skip
-LIBRARY_FIGURES = ("graph.",)
-"""Figures that the library measures and tests itself."""
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +28,6 @@ def report() -> dict:
 
 @pytest.mark.parametrize("gate", [g for g in GATES if g.wanted], ids=lambda g: g.key)
 def test_gate(report: dict, gate) -> None:
-    if gate.key.startswith(LIBRARY_FIGURES):
-        pytest.skip("measured by the library's own tests")
     assert figure(report, gate.key) >= gate.wanted
 
 
@@ -54,8 +50,7 @@ def test_transcoders_reconstruct(report: dict) -> None:
 def test_shipped_report_is_of_these_weights(report: dict) -> None:
     shipped = json.loads((atlas.WEIGHTS / "report.json").read_text())
     for gate in GATES:
-        if not gate.key.startswith(LIBRARY_FIGURES):
-            assert figure(report, gate.key) == pytest.approx(figure(shipped, gate.key), abs=0.02)
+        assert figure(report, gate.key) == pytest.approx(figure(shipped, gate.key), abs=0.02)
     assert "Dallas" in card(shipped)
 
 

@@ -21,11 +21,12 @@ from circuit_nb.intervention import intervene_many
 
 
 def operations(model: Any, graph: AttributionGraph, record: Any) -> float:
-    """Floating-point operations of the graph's rows: multiply-adds that no method can leave out.
+    """Floating-point operations that no method can leave out, two for a multiply-add.
 
-    For a row that reads at layer l and position p: the transposes of attention in every layer up
-    to l (output matrix, causal pattern, value matrix) at positions up to p, and one dot product
-    with everything written below l at those positions.
+    One pass of model and encoders over the prompt, of the unembedding at its end. Then, for a row
+    that reads at layer l and position p: the transposes of attention in every layer up to l
+    (output matrix, causal pattern, value matrix) at positions up to p, and one dot product with
+    everything written below l at those positions.
     """
     block = model.blocks[0]
     heads, d_head, d_model = block.W_O.shape
@@ -37,7 +38,9 @@ def operations(model: Any, graph: AttributionGraph, record: Any) -> float:
     written += 1  # the error
     below = torch.zeros(n_layers + 1, len(graph.tokens) + 1)
     below[1:, 1:] = written.cumsum(0).cumsum(1)
-    total = 0.0
+    blocks = sum(p.numel() for name, p in model.bridge.named_parameters() if "layers" in name)
+    total = 2.0 * len(graph.tokens) * (blocks + model.transcoders.encoder_weights)
+    total += 2.0 * model.unembedding.numel()
     last = len(graph.tokens) - 1
     rows = [*graph.features[:, :2].tolist(), *[[n_layers, last]] * len(graph.targets)]
     for layer, position in rows:
@@ -88,7 +91,7 @@ def main() -> None:
     dtype = getattr(torch, job.get("dtype", "float32"))
     model = load(folder / "model", folder / job["kind"], device="cpu", dtype=dtype)
     for layer in model.transcoders.layers:
-        layer.encoder_rows(torch.tensor([0]))  # encoders are read at first use: not timed
+        layer.pre_activations(torch.zeros(layer.d_model))  # read at first use: not timed
     ids = torch.tensor(tokens_of(model.tokenizer, job["length"]))
     model.run(ids[None])  # weights are mapped: read them before anything is timed
     task = _intervene if job["task"] == "intervene" else _attribute

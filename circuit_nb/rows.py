@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -13,6 +16,9 @@ from circuit_nb.sources import Sources
 LARGEST_BATCH = 128
 BATCH_BYTES = 2**29
 """Working memory of one batch; long prompts get smaller batches."""
+
+BATCH_COST = 6
+"""What a batch costs by itself, in rows."""
 
 SHARE_OF_MEMORY = 0.5
 """How much of the free memory the matrix of edges may take, and how much of a device's a batch."""
@@ -115,9 +121,7 @@ class Rows:
     def add_features(self) -> int:
         """Compute the rows of the next most influential features; returns how many."""
         chosen = self._next()
-        # Rows of like positions go together, so that little is computed after their own.
-        by_position = chosen[torch.argsort(self.positions[chosen], stable=True)]
-        for batch in by_position.split(self.batch_size):
+        for batch in self._batches(chosen):
             features = batch[torch.argsort(-self.layers[batch], stable=True)]
             starts = Starts(
                 self.layers[features], self.positions[features], self.sources.encoders(features)
@@ -127,6 +131,25 @@ class Rows:
             self.waiting[features] = False
             self.n_done += len(features)
         return len(chosen)
+
+    def _batches(self, chosen: Tensor) -> Iterator[Tensor]:
+        """Cut features into batches of like positions.
+
+        A batch is computed up to its last position for all its rows. So it ends, at the latest
+        when it is full, where going on to the next position would cost its rows more than a batch
+        costs by itself.
+        """
+        by_position = chosen[torch.argsort(self.positions[chosen], stable=True)]
+        positions, counts = self.positions[by_position].unique_consecutive(return_counts=True)
+        sizes = [0]
+        before = 0
+        for position, count in zip(positions.tolist(), counts.tolist(), strict=True):
+            if sizes[-1] * (position - before) > BATCH_COST * (position + 1):
+                sizes.append(0)
+            sizes[-1] += count
+            before = position
+        for batch in by_position.split(sizes):
+            yield from batch.chunk(math.ceil(len(batch) / self.batch_size))
 
     def _compute(self, starts: Starts, first: int) -> None:
         """Compute rows and store them from number `first` on, fewer at once if memory runs out."""

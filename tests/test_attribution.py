@@ -231,6 +231,6 @@ def test_out_of_memory_halves_the_batch(
 
     monkeypatch.setattr(Sources, "contract", narrow)
     graph = _attribute(clt_model, batch_size=100)
-    assert max(sizes) == 100
+    assert 30 < max(sizes) <= 100
     assert sizes[-1] <= 30
     assert compare(clt_graph, graph).largest_edge_difference < 1e-5

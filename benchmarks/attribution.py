@@ -111,7 +111,7 @@ def measure(job: dict[str, Any], folder: Path, peer: str | None) -> tuple[dict, 
             for _ in range(20)
         ]
     ours = run(sys.executable, "our_worker.py", {**job, "edges": str(paths["ours"])})
-    if peer is None or job["length"] > PEER_LONGEST:
+    if peer is None or "failed" in ours or job["length"] > PEER_LONGEST:
         return ours, {}
     theirs = run(peer, "peer_worker.py", {**job, "edges": str(paths["peer"])})
     if "seconds" in ours and "seconds" in theirs:

@@ -91,7 +91,7 @@ def main() -> None:
     dtype = getattr(torch, job.get("dtype", "float32"))
     model = load(folder / "model", folder / job["kind"], device="cpu", dtype=dtype)
     for layer in model.transcoders.layers:
-        layer.pre_activations(torch.zeros(layer.d_model))  # read at first use: not timed
+        layer.pre_activations(torch.zeros_like(layer.b_dec))  # read at first use: not timed
     ids = torch.tensor(tokens_of(model.tokenizer, job["length"]))
     model.run(ids[None])  # weights are mapped: read them before anything is timed
     task = _intervene if job["task"] == "intervene" else _attribute

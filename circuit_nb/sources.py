@@ -6,6 +6,7 @@ writes is contracted with everything written there.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -70,6 +71,7 @@ class Sources:
         writes = model.transcoders.writes
         written = sum(len(writes(i)) * int(n.sum()) for i, n in enumerate(self._counts))
         self._bytes = 4 * written * self.errors.shape[2]
+        self._held = torch.empty(0)
 
     def _spans_of(self, layer: int) -> list[tuple[int, int]]:
         """Positions cut into spans of about `SPAN_BYTES` each."""
@@ -168,8 +170,10 @@ class Sources:
         rank = torch.arange(here.start, here.stop, device=position.device)
         rank -= self._begins[reader].to(position.device)[position]
         rows = decoder[self._slots[here].to(decoder.device)].to(position.device).float()
-        vectors = rows.new_zeros(end - begin, most + 1, decoder.shape[1])
-        vectors[position - begin, rank] = rows * self.record.activations[here, None].float()
+        rows *= self.record.activations[here, None].float()
+        shape, keep = (end - begin, most + 1, decoder.shape[1]), self._bytes <= KEPT_BYTES
+        vectors = rows.new_zeros(shape) if keep else self._room(shape, rows.device).zero_()
+        vectors[position - begin, rank] = rows
         own = reader == layer
         if own:
             vectors[:, -1] = self.errors[layer, begin:end]
@@ -180,6 +184,13 @@ class Sources:
             first=first,
             first_error=self.n_features + layer * self.positions + begin if own else None,
         )
-        if self._bytes <= KEPT_BYTES:
+        if keep:
             self._kept[key] = written
         return written
+
+    def _room(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """Memory for what is not kept, the same every time: the CPU clears new pages slowly."""
+        size = math.prod(shape)
+        if len(self._held) < size or self._held.device != device:
+            self._held = torch.empty(size, device=device)
+        return self._held[:size].view(shape)

@@ -31,8 +31,8 @@ TABLES: dict[str, list[dict[str, Any]]] = {
     "kind": [{"kind": kind} for kind in ("plt", "clt")],
     "intervene": [{"task": "intervene"}],
 }
-PEER_LONGEST = 176
-"""The peer is not run on longer prompts: it holds layers × batch × positions in memory."""
+PEER_LONGEST = 44
+"""The peer is not run on longer prompts unless asked: it takes minutes."""
 
 
 def jobs(tables: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -100,7 +100,7 @@ def report(table: str, job: dict[str, Any], ours: dict[str, Any], peer: dict[str
     return f"{line} {peer['seconds']:.1f} s, **{ratio:.1f} ×** | {memory} | {difference} |"
 
 
-def measure(job: dict[str, Any], folder: Path, peer: str | None) -> tuple[dict, dict]:
+def measure(job: dict[str, Any], folder: Path, peer: str | None, longest: int) -> tuple[dict, dict]:
     """Ours, and the peer's where it can be run."""
     paths = {side: folder / f"{side}.safetensors" for side in ("ours", "peer")}
     job["folder"], job["peer_batch"] = str(folder), 128
@@ -111,7 +111,7 @@ def measure(job: dict[str, Any], folder: Path, peer: str | None) -> tuple[dict, 
             for _ in range(20)
         ]
     ours = run(sys.executable, "our_worker.py", {**job, "edges": str(paths["ours"])})
-    if peer is None or "failed" in ours or job["length"] > PEER_LONGEST:
+    if peer is None or "failed" in ours or job["length"] > longest:
         return ours, {}
     theirs = run(peer, "peer_worker.py", {**job, "edges": str(paths["peer"])})
     if "seconds" in ours and "seconds" in theirs:
@@ -126,6 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer", help="Python of an environment with circuit-tracer==0.5.0")
     parser.add_argument("--folder", type=Path, default=Path.home() / ".cache/circuit-nb-benchmark")
+    parser.add_argument("--peer-longest", type=int, default=PEER_LONGEST, metavar="TOKENS")
     parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=list(TABLES))
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +134,8 @@ def main() -> None:
     print("| table | what | ours | of the floor | memory | peer | memory | difference |")
     print("|---|---|---|---|---|---|---|---|")
     for table, job in jobs(options.tables):
-        print(report(table, job, *measure(job, options.folder, options.peer)), flush=True)
+        found = measure(job, options.folder, options.peer, options.peer_longest)
+        print(report(table, job, *found), flush=True)
 
 
 if __name__ == "__main__":

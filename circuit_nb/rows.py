@@ -19,6 +19,8 @@ BATCH_BYTES = 2**29
 
 BATCH_COST = 6
 """What a batch costs by itself, in rows."""
+LAYING_OUT_COST = 60
+"""The same where what sources wrote is laid out anew for every batch."""
 
 SHARE_OF_MEMORY = 0.5
 """How much of the free memory the matrix of edges may take, and how much of a device's a batch."""
@@ -141,10 +143,11 @@ class Rows:
         """
         by_position = chosen[torch.argsort(self.positions[chosen], stable=True)]
         positions, counts = self.positions[by_position].unique_consecutive(return_counts=True)
+        cost = BATCH_COST if self.sources.keeps else LAYING_OUT_COST
         sizes = [0]
         before = 0
         for position, count in zip(positions.tolist(), counts.tolist(), strict=True):
-            if sizes[-1] * (position - before) > BATCH_COST * (position + 1):
+            if sizes[-1] * (position - before) > cost * (position + 1):
                 sizes.append(0)
             sizes[-1] += count
             before = position

@@ -70,7 +70,8 @@ class Sources:
         self._kept: dict[tuple[int, int, int], _Written] = {}
         writes = model.transcoders.writes
         written = sum(len(writes(i)) * int(n.sum()) for i, n in enumerate(self._counts))
-        self._bytes = 4 * written * self.errors.shape[2]
+        self.keeps = 4 * written * self.errors.shape[2] <= KEPT_BYTES
+        """Whether what was written is laid out once for all batches."""
         self._held = torch.empty(0)
 
     def _spans_of(self, layer: int) -> list[tuple[int, int]]:
@@ -171,8 +172,8 @@ class Sources:
         rank -= self._begins[reader].to(position.device)[position]
         rows = decoder[self._slots[here].to(decoder.device)].to(position.device).float()
         rows *= self.record.activations[here, None].float()
-        shape, keep = (end - begin, most + 1, decoder.shape[1]), self._bytes <= KEPT_BYTES
-        vectors = rows.new_zeros(shape) if keep else self._room(shape, rows.device).zero_()
+        shape = (end - begin, most + 1, decoder.shape[1])
+        vectors = rows.new_zeros(shape) if self.keeps else self._room(shape, rows.device).zero_()
         vectors[position - begin, rank] = rows
         own = reader == layer
         if own:
@@ -184,7 +185,7 @@ class Sources:
             first=first,
             first_error=self.n_features + layer * self.positions + begin if own else None,
         )
-        if keep:
+        if self.keeps:
             self._kept[key] = written
         return written
 

@@ -11,9 +11,7 @@ from circuit_nb.__main__ import main
 from circuit_nb.model import ReplacementModel
 
 
-def test_the_demonstration(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_demonstration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--output", str(tmp_path / "new")]) == 0
     printed = capsys.readouterr().out
     rows = {line[:28].strip(): line[28:] for line in printed.splitlines()}

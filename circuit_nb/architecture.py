@@ -70,6 +70,10 @@ class Norm:
     centered: bool
     """Whether the mean over d_model is subtracted first (LayerNorm)."""
 
+    def __call__(self, x: Tensor, scale: Tensor) -> Tensor:
+        """The linear map, without its bias; shapes as in `transpose`."""
+        return self.center(x) / scale * self.weight.to(x.dtype)
+
     def transpose(self, gradient: Tensor, scale: Tensor) -> Tensor:
         """Carry a gradient from the norm's output to its input, (…, d_model) both.
 

@@ -114,7 +114,8 @@ def attribute(
         try:
             rows.add_targets()
             while rows.n_done < n_rows:
-                bar.update(rows.add_features())
+                for done in rows.add_features():
+                    bar.update(done)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"Attribution interrupted after {rows.n_done} of {n_rows} feature rows; "
@@ -126,7 +127,7 @@ def attribute(
         "max_features": max_features,
         "targets": "most likely" if targets is None else "given",
     }
-    if len(rows.kept) < rows.sources.n_columns:
+    if len(rows.kept) < rows.columns.n:
         settings["columns_kept"] = len(rows.kept)
     return _graph(model, record, chosen, rows, settings)
 

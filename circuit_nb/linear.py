@@ -5,41 +5,62 @@ were, and MLPs replaced by features and constants, the residual stream at any pl
 function of what was written below it. This module carries gradients down through that function:
 no autograd, only matrix products with the recorded patterns and the model's own weights.
 
-Gradients have the axes (positions, rows, d_model), in float32. Rows are sorted so that those that
-begin higher come first; each joins at its own layer, so nothing is computed above it, and no
-position after a row's own is computed either.
+A row is a gradient whose causes are asked for. It joins at its own layer, so nothing is computed
+above it, and it is carried at positions up to its own only. Rows of like positions form a group;
+the gradients of all groups lie in one tensor, so that one product with a weight serves them all.
+
+At the positions before `Record.prefix` only tokens write. No row is carried there: the few vectors
+that those tokens write are carried up once, and met where attention reads them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-from circuit_nb.architecture import Block, Norm
+from circuit_nb.frozen import Attention, FrozenBlock
 from circuit_nb.model import Record, ReplacementModel
+
+KEY_BLOCK = 128
+"""Keys multiplied at once: the queries before them, which cannot see them, are left out."""
 
 
 @dataclass(frozen=True)
 class Starts:
     """Where gradients begin: one row for each thing whose causes are asked for.
 
-    Sorted by `layers`, highest first.
+    Rows are sorted by group; within a group those that begin in the highest layer come first.
     """
 
     layers: Tensor
     """(rows,) int64 on the CPU: the layer that reads; `n_layers` for the output."""
     positions: Tensor
-    """(rows,) int64."""
+    """(rows,) int64 on the CPU."""
     vectors: Tensor
     """(rows, d_model): encoder rows, or directions in the final residual stream after its norm."""
+    sizes: tuple[int, ...]
+    """Rows in each group."""
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @property
+    def lasts(self) -> list[int]:
+        """The last position of each group."""
+        return [int(part.max()) for part in self.positions.split(self.sizes)]
 
     def part(self, begin: int, end: int) -> Starts:
         """Some of the rows."""
-        rows = slice(begin, end)
-        return Starts(self.layers[rows], self.positions[rows], self.vectors[rows])
+        rows, ends = slice(begin, end), list(accumulate(self.sizes))
+        inside = [
+            min(b, end) - max(a, begin) for a, b in zip([0, *ends[:-1]], ends, strict=True)
+        ]
+        sizes = tuple(size for size in inside if size > 0)
+        return Starts(self.layers[rows], self.positions[rows], self.vectors[rows], sizes)
 
 
 @dataclass(frozen=True)
@@ -48,8 +69,28 @@ class Arrival:
 
     layer: int
     """The layer; -1 for the embeddings."""
-    gradient: Tensor
-    """(positions, rows, d_model), for the first rows of `Starts`, on the layer's device."""
+    gradients: list[Tensor]
+    """Of each group, (positions, rows, d_model), on the layer's device: positions from the prefix
+    on, and the group's first rows, those that have joined."""
+    prefix: Tensor | None = None
+    """At the embeddings, edges of all rows to the tokens of the prefix, (rows, tokens)."""
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """The gradients of all groups."""
+
+    flat: Tensor
+    """(pairs of position and row, d_model); within a group all rows of a position adjoin."""
+    shapes: list[tuple[int, int]]
+    """Positions and rows of each group."""
+
+    def parts(self, flat: Tensor) -> list[Tensor]:
+        """Something that lies as the gradients do, by group: (positions, rows, …)."""
+        pieces = flat.split([n * rows for n, rows in self.shapes])
+        return [
+            piece.view(n, rows, piece.shape[1]) for piece, (n, rows) in zip(pieces, self.shapes, strict=True)
+        ]
 
 
 class FrozenModel:
@@ -63,9 +104,9 @@ class FrozenModel:
     def __init__(self, model: ReplacementModel, record: Record) -> None:
         self.model = model
         self.record = record
-        self.blocks = model.blocks
-        self.input_hook = model.transcoders.input_hook
-        self.output_hook = model.transcoders.output_hook
+        self.prefix = record.prefix
+        self.blocks = [FrozenBlock(model, record, layer) for layer in range(len(model.blocks))]
+        self._prefix_values = self._carry_up()
 
     def descend(self, starts: Starts) -> Iterator[Arrival]:
         """Carry gradients from where they start down to the embeddings.
@@ -74,117 +115,149 @@ class FrozenModel:
             One `Arrival` for each layer below a start, from the top, then one for the embeddings.
             The consumer must be done with an arrival before asking for the next.
         """
-        n_layers = len(self.blocks)
-        positions = int(starts.positions.max()) + 1
-        begins = torch.searchsorted(-starts.layers, torch.arange(-n_layers, 2)).tolist()
-        # begins[k] is the first row that starts below layer n_layers - k + 1.
-        gradient = self._start(starts, n_layers, slice(0, begins[1]), positions)
-        for layer in range(n_layers - 1, -1, -1):
-            joining = slice(begins[n_layers - layer], begins[n_layers - layer + 1])
-            block = self.blocks[layer]
-            gradient = gradient.to(block.device)
-            if gradient.shape[1]:
-                written = self._to_write(block, gradient)
-                yield Arrival(layer, written)
-                skipped = self._skip(block, written)
-            else:
-                skipped = None
+        empty = starts.vectors.new_empty(0, starts.vectors.shape[1], dtype=torch.float32)
+        carried = _Carried(empty, [(last + 1 - self.prefix, 0) for last in starts.lasts])
+        reached = empty.new_zeros(len(starts), self.prefix)
+        carried = self._join(carried, starts, len(self.blocks))
+        for frozen in reversed(self.blocks):
+            block = frozen.block
+            carried = replace(carried, flat=carried.flat.to(block.device))
+            skipped = None
+            if len(carried.flat):
+                where = self._where(carried) if frozen.varies else torch.empty(0)
+                written = frozen.write_back(carried.flat, where)
+                yield Arrival(block.layer, carried.parts(written))
+                skipped = frozen.skip_back(written, where)
             if block.parallel:
                 # The MLP and attention read the same place, so neither lies on the other's path.
-                self._attention(block, gradient)
+                self._attention(frozen, carried, starts, reached)
             if skipped is not None:
-                gradient += skipped
-            gradient = self._join(gradient, self._start(starts, layer, joining, positions))
+                carried.flat.add_(skipped)
+            carried = self._join(carried, starts, block.layer)
             if not block.parallel:
-                self._attention(block, gradient)
-        yield Arrival(-1, gradient.to(self.record.embeddings.device))
+                self._attention(frozen, carried, starts, reached)
+        flat = carried.flat.to(self.record.embeddings.device)
+        yield Arrival(-1, carried.parts(flat), reached)
 
-    def _join(self, gradient: Tensor, new: Tensor) -> Tensor:
-        return torch.cat([gradient, new], dim=1) if new.shape[1] else gradient
+    def _where(self, carried: _Carried) -> Tensor:
+        """The position of each pair."""
+        by_group = (
+            torch.arange(self.prefix, self.prefix + n).repeat_interleave(rows)
+            for n, rows in carried.shapes
+        )
+        return torch.cat(list(by_group))
 
-    def _start(self, starts: Starts, layer: int, rows: slice, positions: int) -> Tensor:
-        """Gradients of the rows that begin at a layer, in the residual stream, before its read."""
+    def _join(self, carried: _Carried, starts: Starts, layer: int) -> _Carried:
+        """Add the rows that begin at a layer, in the residual stream, before it is read."""
+        new = starts.layers == layer
+        if not new.any():
+            return carried
+        vectors = self._start(starts, layer, new)
+        positions = (starts.positions[new] - self.prefix).tolist()
+        more = [int(part.sum()) for part in new.split(starts.sizes)]
+        shapes = [(n, rows + k) for (n, rows), k in zip(carried.shapes, more, strict=True)]
+        size = sum(n * rows for n, rows in shapes)
+        joined = _Carried(carried.flat.new_empty(size, vectors.shape[1]), shapes)
+        own: list[int] = []  # the pair of each new row at its own position
+        first = 0
+        pairs = zip(joined.parts(joined.flat), carried.parts(carried.flat), strict=True)
+        for into, old in pairs:
+            n, rows, _ = into.shape
+            into[:, : old.shape[1]] = old
+            into[:, old.shape[1] :] = 0
+            for row in range(old.shape[1], rows):
+                own.append(first + positions[len(own)] * rows + row)
+            first += n * rows
+        joined.flat[torch.tensor(own).to(joined.flat.device)] = vectors
+        return joined
+
+    def _start(self, starts: Starts, layer: int, new: Tensor) -> Tensor:
+        """Gradients of the new rows in the residual stream at their own positions."""
         above = layer == len(self.blocks)
-        device = self.model.final_norm.weight.device if above else self.blocks[layer].device
-        vectors = starts.vectors[rows].to(device).float()
-        where = starts.positions[rows].to(device)
-        if above:
-            norm = self.model.final_norm
-            vectors = norm.transpose(vectors, self._scale(norm)[where])
-        else:
-            vectors = self._to_residual(self.blocks[layer], vectors, where)
-        gradient = vectors.new_zeros(positions, len(vectors), vectors.shape[1])
-        gradient[where, torch.arange(len(vectors), device=vectors.device)] = vectors
-        return gradient
+        device = self.model.final_norm.weight.device if above else self.blocks[layer].block.device
+        vectors = starts.vectors[new.to(starts.vectors.device)].to(device).float()
+        where = starts.positions[new].to(device)
+        if not above:
+            return self.blocks[layer].read_back(vectors, where)
+        norm = self.model.final_norm
+        return norm.transpose(vectors, self.record.scales[norm.hook][where])
 
-    def _scale(self, norm: Norm) -> Tensor:
-        return self.record.scales[norm.hook]
-
-    def _to_residual(self, block: Block, gradient: Tensor, where: Tensor | slice) -> Tensor:
-        """From where features read to the residual stream; `where` picks the positions."""
-        norm = block.mlp_norm
-        if self.input_hook == "hook_resid_mid":
-            return gradient
-        scale = self._scale(norm)[where]
-        if gradient.ndim == 3:
-            scale = scale[:, None]
-        if self.input_hook == "ln2.hook_normalized":
-            return norm.center(gradient / scale)
-        return norm.transpose(gradient, scale)
-
-    def _to_write(self, block: Block, gradient: Tensor) -> Tensor:
-        """From the residual stream above a block to where its transcoder writes."""
-        norm = block.mlp_post_norm
-        if norm is None or self.output_hook == "hook_mlp_out":
-            return gradient
-        return norm.transpose(gradient, self._scale(norm)[: len(gradient), None])
-
-    def _skip(self, block: Block, written: Tensor) -> Tensor | None:
-        """Through the transcoder's linear skip path, to the residual stream it reads."""
-        W_skip = self.model.transcoders.layers[block.layer].W_skip
-        if W_skip is None:
-            return None
-        return self._to_residual(block, written @ W_skip.float(), slice(0, len(written)))
-
-    def _attention(self, block: Block, gradient: Tensor) -> None:
+    def _attention(
+        self, frozen: FrozenBlock, carried: _Carried, starts: Starts, reached: Tensor
+    ) -> None:
         """Add, in place, what comes back through a block's attention.
 
-        Transposes of output matrix, pattern and value matrix, one matrix product each. The norms
-        around attention are folded in: their weights into the matrices, their denominators into
-        the pattern.
+        Transposes of output matrix, pattern and value matrix, one matrix product each. What comes
+        to the values of the prefix is contracted with what its tokens have there and added to
+        `reached`.
         """
-        positions, rows, d_model = gradient.shape
-        if rows == 0:
+        if not len(carried.flat):
             return
-        into_heads, out_of_values = self._folded(block)
-        kv_heads, d_head, _ = out_of_values.shape
-        flat = gradient.view(positions * rows, d_model)
-        by_head = (flat @ into_heads).view(positions * rows, -1, d_head).transpose(0, 1)
-        # Query heads that share a key-value head are summed by the same product.
-        pattern = self._pattern(block, positions).view(kv_heads, -1, positions, positions)
-        by_value = torch.bmm(
-            pattern.permute(0, 3, 1, 2).reshape(kv_heads, positions, -1),
-            by_head.reshape(kv_heads, -1, rows * d_head),
-        )
-        for weight, values in zip(out_of_values, by_value, strict=True):
-            flat.addmm_(values.view(positions * rows, d_head), weight)
+        k = self.prefix
+        attention = frozen.attention(k + max(n for n, rows in carried.shapes if rows))
+        at_values = [
+            self._to_values(attention, by_head)
+            for by_head in carried.parts(carried.flat @ attention.into_heads)
+        ]
+        own = [values[:, k:].flatten(1, 2) for values in at_values]
+        for values, weight in zip(torch.cat(own, 1), attention.out_of_values, strict=True):
+            carried.flat.addmm_(values, weight)
+        prefix_values = self._prefix_values[frozen.block.layer]
+        for values, into in zip(at_values, reached.split(starts.sizes), strict=True):
+            rows = values.shape[2]
+            at_prefix = values[:, :k].permute(2, 0, 1, 3).reshape(rows, len(prefix_values))
+            into[:rows] += (at_prefix @ prefix_values).to(into.device)
 
-    def _pattern(self, block: Block, positions: int) -> Tensor:
-        """Attention pattern over the denominators around it, (heads, query, key)."""
-        pattern = self.record.patterns[block.layer][:, :positions, :positions].float()
-        pattern = pattern / self._scale(block.attention_norm)[:positions, 0]
-        post = block.attention_post_norm
-        return pattern if post is None else pattern / self._scale(post)[:positions]
+    def _to_values(self, attention: Attention, by_head: Tensor) -> Tensor:
+        """From one group's heads to the values they attend to.
 
-    def _folded(self, block: Block) -> tuple[Tensor, Tensor]:
-        """Transposed output and value matrices with the norms' weights multiplied in.
+        Args:
+            attention: The block's attention.
+            by_head: (positions, rows, heads × d_head).
 
         Returns:
-            (d_model, heads × d_head) and (key-value heads, d_head, d_model).
+            (key-value heads, positions with those of the prefix before them, rows, d_head).
         """
-        norm, post = block.attention_norm, block.attention_post_norm
-        output, value = block.W_O.float(), block.W_V.float()
-        if post is not None:
-            output = post.center(output) * post.weight.float()
-        value = norm.center((value * norm.weight.float()[:, None]).transpose(1, 2))
-        return output.flatten(0, 1).T, value.contiguous()
+        n, rows, _ = by_head.shape
+        kv_heads, d_head, _ = attention.out_of_values.shape
+        group, keys = attention.group, self.prefix + n
+        by_query = by_head.view(n, rows, kv_heads, group, d_head).permute(2, 0, 3, 1, 4)
+        by_query = by_query.reshape(kv_heads, n * group, rows * d_head)
+        pattern = attention.pattern[:, :keys, self.prefix * group : keys * group]
+        found: list[Tensor] = []
+        for begin in range(0, keys, KEY_BLOCK):
+            first = max(begin - self.prefix, 0) * group
+            seen = pattern[:, begin : begin + KEY_BLOCK, first:]
+            found.append(torch.bmm(seen, by_query[:, first:]))
+        values = found[0] if len(found) == 1 else torch.cat(found, 1)
+        return values.view(kv_heads, keys, rows, d_head)
+
+    def _carry_up(self) -> list[Tensor]:
+        """What the tokens of the prefix have in the values of each layer.
+
+        Returns:
+            By layer, (key-value heads × positions of the prefix × d_head, tokens of the prefix).
+        """
+        k = self.prefix
+        here = torch.arange(k)
+        where = here.repeat_interleave(k)
+        own = self.record.embeddings[:k].float()
+        # (positions, tokens, d_model): the share each token has in the residual stream.
+        x = own.new_zeros(k, k, own.shape[1])
+        x[here, here] = own
+        x = x.flatten(0, 1)
+        found: list[Tensor] = []
+        for frozen in self.blocks:
+            x = x.to(frozen.block.device)
+            attention = frozen.attention(k)
+            kv_heads, d_head, _ = attention.out_of_values.shape
+            values = torch.matmul(x, attention.out_of_values.transpose(1, 2))
+            by_token = values.view(kv_heads, k, k, d_head).transpose(2, 3)
+            found.append(by_token.reshape(kv_heads * k * d_head, k))
+            pattern = attention.pattern.transpose(1, 2)
+            by_query = torch.bmm(pattern, values.view(kv_heads, k, k * d_head))
+            by_head = by_query.view(kv_heads, k, -1, k, d_head).permute(1, 3, 0, 2, 4)
+            attended = by_head.reshape(k * k, -1) @ attention.into_heads.T
+            read = x if frozen.block.parallel else x + attended
+            x = x + attended + frozen.skip(read, where)
+        return found

@@ -65,6 +65,14 @@ class Record:
         """Length of the prompt in tokens."""
         return len(self.token_ids)
 
+    @property
+    def prefix(self) -> int:
+        """How many positions at the start have nothing but tokens to explain, and none to ask for.
+
+        These are the ignored ones, but never all: what comes next is asked for at the last.
+        """
+        return min(self.ignored, self.positions - 1)
+
 
 class ReplacementModel:
     """A language model whose MLPs can be read through transcoders.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,25 +13,36 @@ from circuit_nb.memory import available_memory, free_memory, is_out_of_memory
 from circuit_nb.model import Record, ReplacementModel
 from circuit_nb.sources import Sources
 
-LARGEST_BATCH = 128
-BATCH_BYTES = 2**29
-"""Working memory of one batch; long prompts get smaller batches."""
+BATCH_BYTES = 2**28
+"""Working memory of one batch."""
 
-BATCH_COST = 6
-"""What a batch costs by itself, in rows."""
-LAYING_OUT_COST = 60
-"""The same where what sources wrote is laid out anew for every batch."""
+GROUP_COST = {"cpu": 2}
+OTHER_GROUP_COST = 64
+"""What a group of rows costs by itself at each position, in rows: an accelerator waits longer for
+what it is told than for the arithmetic."""
 
 SHARE_OF_MEMORY = 0.5
 """How much of the free memory the matrix of edges may take, and how much of a device's a batch."""
 
 
+@dataclass(frozen=True)
+class _Block:
+    """The rows of one group."""
+
+    numbers: slice
+    """Their numbers: rows are counted as they were computed, targets first."""
+    layers: Tensor
+    """(rows,): the layer each begins at, descending."""
+    edges: Tensor
+    """(rows, columns kept up to the last position of the group)."""
+
+
 class Rows:
     """The rows computed so far, and the choice of the next.
 
-    Rows are kept in the order they were computed, targets first. All columns are kept if they fit
-    into memory; if not, those of the features that are most influential once the first quarter of
-    the rows is known, which are then the only ones that can still be chosen.
+    All columns are kept if they fit into memory; if not, those of the features that are most
+    influential once the first quarter of the rows is known, which are then the only ones that can
+    still be chosen.
 
     Args:
         model: The model.
@@ -39,8 +50,8 @@ class Rows:
         directions: The targets' directions, (targets, d_model).
         probabilities: The targets' weights, (targets,).
         n_rows: How many feature rows to compute.
-        batch_size: Rows computed at once; chosen from the prompt's length and free memory if
-            `None`. Halved when memory runs out.
+        batch_size: The most rows computed at once; as many as memory allows if `None`. Halved when
+            memory runs out.
 
     Raises:
         ValueError: If so many rows do not fit into memory.
@@ -65,35 +76,26 @@ class Rows:
         self.n_done = 0
         """Feature rows computed."""
         self.sources = Sources(model, record)
+        self.columns = self.sources.columns
         self.frozen = FrozenModel(model, record)
-        self.batch_size = batch_size or self._batch_size()
+        self.device = self.sources.errors.device
+        self.batch_size = batch_size or n_rows + self.n_targets
+        self.batch_bytes = min(BATCH_BYTES, int(SHARE_OF_MEMORY * free_memory(self.device)))
         self.order = torch.zeros(n_rows, dtype=torch.int64)
         """Feature of each row after the targets', in the order they were computed."""
         self.layers = record.features[:, 0].cpu()
         self.positions = record.features[:, 1].cpu()
         self.waiting = torch.ones(len(record.features), dtype=torch.bool)
-        self.kept = torch.arange(self.sources.n_columns)
+        self.kept = torch.arange(self.columns.n)
         """The columns kept, ascending."""
         self.n_kept = self._columns_that_fit()
-        first = n_rows if self.n_kept == self.sources.n_columns else self._chunk()
-        self.edges = torch.zeros(self.n_targets + first, self.sources.n_columns)
+        self.blocks: list[_Block] = []
         self.sums = torch.zeros(self.n_targets + n_rows)
         """Sum of |edges| of each row, over all columns."""
 
-    def _batch_size(self) -> int:
-        """Rows whose gradients, by residual stream and by head, take `BATCH_BYTES`.
-
-        Fewer if they, with their copies and edges, would not fit beside what is there.
-        """
-        heads, d_head, d_model = self.model.blocks[0].W_O.shape
-        gradients = 4 * self.record.positions * (2 * d_model + 3 * heads * d_head)
-        room = int(SHARE_OF_MEMORY * free_memory(self.sources.errors.device))
-        fit = room // (2 * gradients + 8 * self.sources.n_columns)
-        return max(1, min(LARGEST_BATCH, BATCH_BYTES // gradients, fit))
-
     def _columns_that_fit(self) -> int:
         budget = int(SHARE_OF_MEMORY * available_memory())
-        every, n_rows = self.sources.n_columns, self.n_targets + self.n_rows
+        every, n_rows = self.columns.n, self.n_targets + self.n_rows
         fixed = every - len(self.waiting)
         fit = budget // (4 * max(n_rows, 1))
         if fit < fixed + self.n_rows:
@@ -108,79 +110,110 @@ class Rows:
         return min(every, fit)
 
     def _chunk(self) -> int:
-        """How many rows are computed before influence is estimated anew."""
-        return max(self.n_rows // 4, 16)
+        """How many rows are computed before influence is estimated anew.
+
+        A quarter, then each time as many as are known.
+        """
+        return max(self.n_done, self.n_rows // 4, 16)
 
     def add_targets(self) -> None:
         """Compute the targets' rows."""
         n_layers, last = len(self.model.blocks), self.record.positions - 1
         rows = torch.arange(self.n_targets)
-        starts = Starts(
-            torch.full_like(rows, n_layers), torch.full_like(rows, last), self.directions
-        )
-        self._compute(starts, 0)
+        layers, positions = torch.full_like(rows, n_layers), torch.full_like(rows, last)
+        self._compute(Starts(layers, positions, self.directions, (self.n_targets,)), 0)
 
-    def add_features(self) -> int:
-        """Compute the rows of the next most influential features; returns how many."""
-        chosen = self._next()
-        for batch in self._batches(chosen):
-            features = batch[torch.argsort(-self.layers[batch], stable=True)]
+    def add_features(self) -> Iterator[int]:
+        """Compute the rows of the next most influential features.
+
+        Yields:
+            How many were computed, batch by batch.
+        """
+        for groups in self._batches(self._next()):
+            features = torch.cat(groups)
             starts = Starts(
-                self.layers[features], self.positions[features], self.sources.encoders(features)
+                self.layers[features],
+                self.positions[features],
+                self.sources.encoders(features),
+                tuple(map(len, groups)),
             )
             self._compute(starts, self.n_targets + self.n_done)
             self.order[self.n_done : self.n_done + len(features)] = features
             self.waiting[features] = False
             self.n_done += len(features)
-        return len(chosen)
+            yield len(features)
 
-    def _batches(self, chosen: Tensor) -> Iterator[Tensor]:
-        """Cut features into batches of like positions.
+    def _batches(self, chosen: Tensor) -> Iterator[list[Tensor]]:
+        """Cut features into batches that fit, each in groups of like positions.
 
-        A batch is computed up to its last position for all its rows. So it ends, at the latest
-        when it is full, where going on to the next position would cost its rows more than a batch
-        costs by itself.
+        A group is computed up to its last position for all its rows. So it ends where going on to
+        the next position would cost its rows more than a group costs by itself.
         """
+        cost = GROUP_COST.get(self.device.type, OTHER_GROUP_COST)
         by_position = chosen[torch.argsort(self.positions[chosen], stable=True)]
         positions, counts = self.positions[by_position].unique_consecutive(return_counts=True)
-        cost = BATCH_COST if self.sources.keeps else LAYING_OUT_COST
-        sizes = [0]
-        before = 0
+        sizes, before = [0], 0
         for position, count in zip(positions.tolist(), counts.tolist(), strict=True):
             if sizes[-1] * (position - before) > cost * (position + 1):
                 sizes.append(0)
             sizes[-1] += count
             before = position
-        for batch in by_position.split(sizes):
-            yield from batch.chunk(math.ceil(len(batch) / self.batch_size))
+        batch: list[Tensor] = []
+        rows, room = self.batch_size, self.batch_bytes
+        for group in by_position.split(sizes):
+            group = group[torch.argsort(-self.layers[group], stable=True)]
+            per_row = self._row_bytes(int(self.positions[group].max()))
+            while len(group):
+                fit = min(rows, room // per_row)
+                if fit < 1 and batch:
+                    yield batch
+                    batch, rows, room = [], self.batch_size, self.batch_bytes
+                    continue
+                part, group = group.tensor_split([max(fit, 1)])
+                batch.append(part)
+                rows, room = rows - len(part), room - len(part) * per_row
+        if batch:
+            yield batch
+
+    def _row_bytes(self, position: int) -> int:
+        """Working memory of a row that begins at a position: gradients, by residual stream and by
+        head, each with a copy, and on an accelerator its edges."""
+        heads, d_head, d_model = self.model.blocks[0].W_O.shape
+        gradients = (position + 1) * (2 * d_model + 3 * heads * d_head)
+        edges = 0 if self.device.type == "cpu" else 2 * self.columns.up_to(position)
+        return 4 * (gradients + edges)
 
     def _compute(self, starts: Starts, first: int) -> None:
         """Compute rows and store them from number `first` on, fewer at once if memory runs out."""
         done = 0
-        while done < len(starts.layers):
+        while done < len(starts):
             part = starts.part(done, done + self.batch_size)
             try:
                 self._compute_at_once(part, first + done)
             except RuntimeError as error:
-                if self.batch_size == 1 or not is_out_of_memory(error):
+                if len(part) == 1 or not is_out_of_memory(error):
                     raise
-                self.batch_size //= 2
+                self.batch_size = len(part) // 2
             else:
-                done += len(part.layers)
+                done += len(part)
 
     def _compute_at_once(self, starts: Starts, first: int) -> None:
-        rows = slice(first, first + len(starts.layers))
-        device = self.sources.errors.device
-        whole = len(self.kept) == self.sources.n_columns and device.type == "cpu"
-        into = self.edges[rows].zero_()
-        if not whole:
-            into = torch.zeros(len(starts.layers), self.sources.n_columns, device=device)
+        edges = [
+            torch.zeros(rows, self.columns.up_to(last), device=self.device)
+            for rows, last in zip(starts.sizes, starts.lasts, strict=True)
+        ]
         for arrival in self.frozen.descend(starts):
-            self.sources.contract(arrival, into)
-        self.sums[rows] = torch.cat([part.abs().sum(1) for part in into.split(16)]).cpu()
-        if not whole:
-            every = len(self.kept) == self.sources.n_columns
-            self.edges[rows] = (into if every else into[:, self.kept.to(device)]).cpu()
+            self.sources.contract(arrival, edges)
+        for layers, found in zip(starts.layers.split(starts.sizes), edges, strict=True):
+            numbers = slice(first, first + len(layers))
+            self.sums[numbers] = torch.linalg.vector_norm(found, ord=1, dim=1).cpu()
+            if len(self.kept) < self.columns.n:
+                found = found[:, self._kept_below(found.shape[1]).to(found.device)]
+            self.blocks.append(_Block(numbers, layers, found.cpu()))
+            first = numbers.stop
+
+    def _kept_below(self, column: int) -> Tensor:
+        return self.kept[: int(torch.searchsorted(self.kept, column))]
 
     def _next(self) -> Tensor:
         """The features to compute next, by influence through the rows known so far."""
@@ -194,50 +227,54 @@ class Rows:
 
     def _narrow(self, influence: Tensor) -> None:
         """Keep only the columns that fit: errors, tokens, and the most influential features."""
-        n_features = len(influence)
-        fixed = torch.arange(n_features, self.sources.n_columns)
+        fixed = torch.ones(self.columns.n, dtype=torch.bool)
+        fixed[self.columns.features] = False
         ranked = torch.where(self.waiting, influence, float("inf"))
-        best = ranked.topk(self.n_kept - len(fixed)).indices
-        self.kept = torch.cat([best.sort().values, fixed])
-        edges = torch.zeros(self.n_targets + self.n_rows, self.n_kept)
-        known = self.n_targets + self.n_done
-        edges[:known] = self.edges[:known, self.kept]
-        self.edges = edges
+        best = ranked.topk(self.n_kept - int(fixed.sum())).indices
+        fixed[self.columns.features[best]] = True
+        self.kept = fixed.nonzero()[:, 0]
+        self.blocks = [
+            _Block(b.numbers, b.layers, b.edges[:, self._kept_below(b.edges.shape[1])])
+            for b in self.blocks
+        ]
 
     def _influence(self) -> Tensor:
         """Influence of every active feature on the targets through the rows computed so far.
 
-        Only computed rows pass influence on, so it is solved among them and then spread to all
-        features by one matrix product. Sorted from the top layer down, no row feeds an earlier
-        one: the system is triangular.
+        Layer by layer from the top: when a layer's turn comes, all that its rows pass on has
+        arrived. Features whose columns are not kept have -1.
         """
-        n = self.n_targets + self.n_done
-        known = self.order[: self.n_done]
-        down = torch.argsort(-self.layers[known], stable=True)
-        rows = torch.cat([torch.arange(self.n_targets), self.n_targets + down])
-        feeds = torch.zeros(n, n)
-        columns = torch.searchsorted(self.kept, known[down])
-        feeds[:, self.n_targets :] = self.edges[rows[:, None], columns].abs()
-        feeds /= self.sums[rows, None].clamp(min=1e-10)
-        reach = torch.zeros(n)
-        reach[: self.n_targets] = self.probabilities
-        reach = torch.linalg.solve_triangular(
-            torch.eye(n) - feeds.T, reach[:, None], upper=False, unitriangular=True
-        )[:, 0]
-        per_unit = torch.zeros(n)
-        per_unit[rows] = reach / self.sums[rows].clamp(min=1e-10)
-        features = self.kept[self.kept < len(self.waiting)]
-        spread = torch.zeros(len(features))
-        for part in torch.arange(n).split(64):
-            spread += per_unit[part] @ self.edges[part, : len(features)].abs()
-        influence = torch.full((len(self.waiting),), -1.0)
-        influence[features] = spread
-        return influence
+        places = torch.full((self.columns.n,), -1)
+        places[self.kept] = torch.arange(len(self.kept))
+        places = places[self.columns.features]
+        influence = torch.zeros(len(self.kept))
+        arrived = torch.cat([torch.arange(self.n_targets) - self.n_targets, places[self.order]])
+        for layer in range(len(self.model.blocks), -1, -1):
+            for block in self.blocks:
+                here = (block.layers == layer).nonzero()[:, 0]
+                if not len(here):
+                    continue
+                # A group's rows are sorted by layer: they adjoin.
+                begin, end = int(here[0]), int(here[-1]) + 1
+                numbers = slice(block.numbers.start + begin, block.numbers.start + end)
+                above = layer == len(self.model.blocks)
+                passed = self.probabilities[numbers] if above else influence[arrived[numbers]]
+                passed = passed / self.sums[numbers].clamp(min=1e-10)
+                influence[: block.edges.shape[1]] += passed @ block.edges[begin:end].abs()
+        return torch.where(places < 0, -1.0, influence[places])
 
     def matrix(self) -> tuple[Tensor, Tensor]:
         """Features kept, ascending, and the edges in an attribution graph's order."""
-        kept, order = self.order.sort()
-        fixed = torch.arange(len(self.waiting), self.sources.n_columns)
-        columns = torch.searchsorted(self.kept, torch.cat([kept, fixed]))
-        numbers = torch.cat([self.n_targets + order, torch.arange(self.n_targets)])
-        return kept, self.edges[numbers[:, None], columns]
+        kept = self.order.sort().values
+        columns = torch.cat(
+            [self.columns.features[kept], self.columns.errors.flatten(), self.columns.tokens]
+        )
+        places = torch.searchsorted(self.kept, columns)
+        places[columns < 0] = -1
+        after = torch.arange(self.n_targets) + self.n_rows
+        rows = torch.cat([after, torch.searchsorted(kept, self.order)])
+        edges = torch.zeros(len(rows), len(columns))
+        for block in self.blocks:
+            inside = ((places >= 0) & (places < block.edges.shape[1])).nonzero()[:, 0]
+            edges[rows[block.numbers, None], inside] = block.edges[:, places[inside]]
+        return kept, edges

@@ -9,7 +9,6 @@ at several layers. At the positions of the prefix there are tokens only.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from circuit_nb.model import Record
 

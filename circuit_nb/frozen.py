@@ -99,7 +99,9 @@ class FrozenBlock:
             plain = self.input_hook == "ln2.hook_normalized"
             x = norm.center(x) / scale if plain else norm(x, scale)
         written = x @ self.transcoder.W_skip.float().T
-        return written if self._post is None else self._post(written, self._scale(self._post, where))
+        return (
+            written if self._post is None else self._post(written, self._scale(self._post, where))
+        )
 
     def attention(self, positions: int) -> Attention:
         """Attention among so many first positions."""

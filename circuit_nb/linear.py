@@ -56,9 +56,7 @@ class Starts:
     def part(self, begin: int, end: int) -> Starts:
         """Some of the rows."""
         rows, ends = slice(begin, end), list(accumulate(self.sizes))
-        inside = [
-            min(b, end) - max(a, begin) for a, b in zip([0, *ends[:-1]], ends, strict=True)
-        ]
+        inside = [min(b, end) - max(a, begin) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
         sizes = tuple(size for size in inside if size > 0)
         return Starts(self.layers[rows], self.positions[rows], self.vectors[rows], sizes)
 
@@ -89,7 +87,8 @@ class _Carried:
         """Something that lies as the gradients do, by group: (positions, rows, …)."""
         pieces = flat.split([n * rows for n, rows in self.shapes])
         return [
-            piece.view(n, rows, piece.shape[1]) for piece, (n, rows) in zip(pieces, self.shapes, strict=True)
+            piece.view(n, rows, piece.shape[1])
+            for piece, (n, rows) in zip(pieces, self.shapes, strict=True)
         ]
 
 

@@ -78,7 +78,7 @@ class Rows:
         self.sources = Sources(model, record)
         self.columns = self.sources.columns
         self.frozen = FrozenModel(model, record)
-        self.device = self.sources.errors.device
+        self.device = self.sources.device
         self.batch_size = batch_size or n_rows + self.n_targets
         self.batch_bytes = min(BATCH_BYTES, int(SHARE_OF_MEMORY * free_memory(self.device)))
         self.order = torch.zeros(n_rows, dtype=torch.int64)

@@ -17,10 +17,10 @@ from circuit_nb.linear import Arrival
 from circuit_nb.memory import free_memory
 from circuit_nb.model import Record, ReplacementModel
 
-KEPT_BYTES = 2**29
+KEPT_BYTES = 2**27
 """Up to this size, what sources wrote is laid out once for all batches; beyond it, for each."""
 
-SPAN_BYTES = 2**26
+SPAN_BYTES = 2**24
 """Size of what is laid out at a time."""
 
 SHARE_OF_MEMORY = 0.25
@@ -43,8 +43,8 @@ class Sources:
     """Every source of a prompt and what it wrote.
 
     Decoder rows are read from the transcoders' files once for each feature that is active
-    anywhere in the prompt. If what the sources write is small enough, all of it is laid out at the
-    start; otherwise decoder rows are kept, one a feature however often it is active.
+    anywhere in the prompt, and kept once, however often it is active. If what the sources write
+    is small enough, all of it is laid out at the start instead, for all batches.
 
     Args:
         model: The model.
@@ -52,74 +52,80 @@ class Sources:
 
     Attributes:
         columns: Where each source has its column.
-        errors: (layers, positions, d_model), zero on the ignored prefix.
     """
 
     def __init__(self, model: ReplacementModel, record: Record) -> None:
         self.model = model
         self.record = record
-        self.n_layers, self.positions = len(model.blocks), record.positions
+        self.n_layers = len(model.blocks)
+        self.device = record.features.device
         self.columns = Columns(record)
-        ends = self.columns.counts.sum(1).cumsum(0).tolist()
-        self._features = [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
-        """Which of the features read at each layer."""
-        self._read_decoders()
-        self.errors = self._errors()
-        writes = [self._spread(layer) for layer in range(self.n_layers)]
-        self._spans = [self._spans_of(begins, ends) for begins, ends in writes]
-        size = sum(int((ends - begins).sum()) for begins, ends in writes) * self._row_bytes
-        room = SHARE_OF_MEMORY * free_memory(self.errors.device)
+        self._decoders, slots = self._read_decoders()
+        # By column; an error has the empty row that comes first in each layer's.
+        self._slots = torch.zeros(self.columns.n, dtype=torch.int64)
+        self._slots[self.columns.features] = slots
+        self._scales = torch.zeros(self.columns.n)
+        self._scales[self.columns.features] = record.activations.cpu().float()
+        self._spans = [self._spans_of(layer) for layer in range(self.n_layers)]
+        self._buffer = torch.empty(0)
+        written = sum(
+            int((end - begin).sum()) for begin, end in map(self._spread, range(self.n_layers))
+        )
         self._kept: dict[int, list[_Written]] = {}
-        if size <= min(KEPT_BYTES, room):
-            # From the top: a layer's decoders are not needed below it.
-            for layer in reversed(range(self.n_layers)):
-                self._kept[layer] = list(self._lay_out(layer, self.positions))
+        room = SHARE_OF_MEMORY * free_memory(self.device)
+        if written * self._row_bytes <= min(KEPT_BYTES, room):
+            for layer in range(self.n_layers):
+                spans = self._spans[layer]
+                self._kept[layer] = [self._lay_out(layer, span, keep=True) for span in spans]
                 self._decoders[layer] = torch.empty(0)
 
     @property
     def _row_bytes(self) -> int:
-        return 4 * self.errors.shape[2]
+        return 4 * self.record.embeddings.shape[1]
 
     def _spread(self, layer: int) -> tuple[Tensor, Tensor]:
         """First column of what is written at a layer, and the one after the last, by position."""
         reader = self.model.transcoders.readers(layer)[0]
         return self.columns.begins[reader], self.columns.errors[layer, self.record.prefix :] + 1
 
-    def _spans_of(self, begins: Tensor, ends: Tensor) -> list[tuple[int, int]]:
+    def _spans_of(self, layer: int) -> list[slice]:
         """Positions cut into spans of about `SPAN_BYTES` each."""
+        begins, ends = self._spread(layer)
         number = (ends - begins).cumsum(0) * self._row_bytes // SPAN_BYTES
-        lengths = number.unique_consecutive(return_counts=True)[1].cumsum(0).tolist()
-        return list(zip([0, *lengths[:-1]], lengths, strict=True))
+        stops = number.unique_consecutive(return_counts=True)[1].cumsum(0).tolist()
+        return [slice(a, b) for a, b in zip([0, *stops[:-1]], stops, strict=True)]
 
-    def _read_decoders(self) -> None:
-        features = self.record.features
-        self._decoders: list[Tensor] = []
-        self._slots = torch.empty(len(features), dtype=torch.int64, device=features.device)
-        for here, transcoder in zip(self._features, self.model.transcoders.layers, strict=True):
-            unique, self._slots[here] = torch.unique(features[here, 2], return_inverse=True)
-            self._decoders.append(transcoder.decoder.rows(unique))
+    def _read_decoders(self) -> tuple[list[Tensor], Tensor]:
+        """Decoder rows by the layer they write at, and where each active feature has its own.
 
-    def _errors(self) -> Tensor:
-        """MLP output minus reconstruction, by layer and position."""
-        record, transcoders = self.record, self.model.transcoders
-        device = record.features.device
-        errors = torch.stack([written.to(device) for written in record.writes]).float()
-        for layer, transcoder in enumerate(transcoders.layers):
-            own = transcoder.b_dec.float() + transcoder.skip(record.reads[layer])
-            errors[layer] -= own.to(device)
-            here, decoder = self._features[layer], self._decoders[layer]
-            acts = errors.new_zeros(self.positions, len(decoder))
-            acts[record.features[here, 1], self._slots[here]] = record.activations[here].float()
-            acts = acts.to(decoder.device)
-            for offset, written in enumerate(transcoders.writes(layer)):
-                errors[written] -= (acts @ decoder[:, offset].float()).to(device)
-        errors[:, : record.ignored] = 0
-        return errors
+        Returns:
+            Of each layer, (1 + rows, d_model) in the files' type: an empty row, then those of the
+            features that write there, lower readers first. And the number of each feature's row,
+            (n_features,), the same in every layer it writes at.
+        """
+        features, transcoders = self.record.features.cpu(), self.model.transcoders
+        by_reader = features[:, 2].split(features[:, 0].bincount(minlength=self.n_layers).tolist())
+        active = [indices.unique(return_inverse=True) for indices in by_reader]
+        size = [len(unique) for unique, _ in active]
+        decoders: dict[int, Tensor] = {}
+        slots: list[Tensor] = []
+        for reader, (unique, place) in enumerate(active):
+            rows = transcoders.layers[reader].decoder.rows(unique)
+            first = 1 + sum(size[r] for r in transcoders.readers(reader)[:-1])
+            slots.append(first + place)
+            for offset, layer in enumerate(transcoders.writes(reader)):
+                if layer not in decoders:
+                    n = 1 + sum(size[r] for r in transcoders.readers(layer))
+                    shape, device = (n, rows.shape[2]), self.model.blocks[layer].device
+                    decoders[layer] = torch.empty(shape, dtype=rows.dtype, device=device)
+                    decoders[layer][0] = 0
+                decoders[layer][first : first + len(unique)] = rows[:, offset]
+        return [decoders[layer] for layer in range(self.n_layers)], torch.cat(slots)
 
     def encoders(self, features: Tensor) -> Tensor:
         """Encoder rows of active features, given by number, (n, d_model)."""
         chosen = self.record.features[features.to(self.record.features.device)]
-        rows = torch.empty(len(chosen), self.errors.shape[2], device=chosen.device)
+        rows = torch.empty(len(chosen), self.record.embeddings.shape[1], device=chosen.device)
         for layer in chosen[:, 0].unique().tolist():
             here = chosen[:, 0] == layer
             transcoder = self.model.transcoders.layers[layer]
@@ -161,45 +167,63 @@ class Sources:
 
     def _written_at(self, layer: int, positions: int) -> Iterator[_Written]:
         """What is written at a layer at so many positions from the prefix on, in spans."""
-        kept = self._kept.get(layer)
-        yield from self._lay_out(layer, positions) if kept is None else kept
-
-    def _lay_out(self, layer: int, positions: int) -> Iterator[_Written]:
-        begins, ends = self._spread(layer)
+        if layer in self._kept:
+            yield from self._kept[layer]
+            return
         for span in self._spans[layer]:
-            if span[0] < positions:
-                yield self._lay_out_span(layer, slice(*span), begins, ends)
+            if span.start < positions:
+                yield self._lay_out(layer, span)
 
-    def _lay_out_span(self, layer: int, span: slice, begins: Tensor, ends: Tensor) -> _Written:
+    def _lay_out(self, layer: int, span: slice, *, keep: bool = False) -> _Written:
         """Everything written at a layer at some positions, side by side as the columns are.
 
-        Where several layers' features write, columns of errors lie between them. An error writes at
-        its own layer only: elsewhere it is zero.
+        Args:
+            layer: The layer.
+            span: The positions, counted from the prefix on.
+            keep: Whether it outlasts the next call.
         """
-        columns, prefix = self.columns, self.record.prefix
-        heights = (ends - begins)[span]
-        # From a column to the place of what is written there, by position.
-        shift = heights.cumsum(0) - heights - begins[span]
-        device = self.model.blocks[layer].device
-        vectors = torch.zeros(int(heights.sum()), self.errors.shape[2], device=device)
-        for reader in self.model.transcoders.readers(layer):
-            first = self._features[reader].start
-            ranks = columns.counts[reader].cumsum(0)
-            inside = columns.counts[reader, span]
-            stop = first + int(ranks[span][-1])
-            here = slice(stop - int(inside.sum()), stop)
-            places = columns.features[here] + shift.repeat_interleave(inside)
-            decoder = self._decoders[reader][:, layer - reader]
-            rows = decoder[self._slots[here].to(decoder.device)].to(device).float()
-            rows *= self.record.activations[here, None].to(device).float()
-            vectors[places.to(device)] = rows
-        own = columns.errors[layer, prefix:][span] + shift
-        vectors[own.to(device)] = self.errors[layer, prefix:][span].to(device)
+        begins, ends = (x[span] for x in self._spread(layer))
+        heights = ends - begins
+        stops = heights.cumsum(0)
+        columns = torch.arange(int(stops[-1])) + (ends - stops).repeat_interleave(heights)
+        decoder = self._decoders[layer]
+        into = self._room(len(columns), keep=keep, device=decoder.device)
+        into.copy_(decoder.index_select(0, self._slots[columns].to(decoder.device)))
+        into.mul_(self._scales[columns, None].to(decoder.device))
+        by_position = into.split(heights.tolist())
+        reconstructed = torch.stack([part.sum(0) for part in by_position])
+        into[(stops - 1).to(into.device)] = self._unexplained(layer, span, reconstructed)
         return _Written(
             begin=span.start,
-            vectors=[part.T for part in vectors.split(heights.tolist())],
-            columns=list(zip(begins[span].tolist(), ends[span].tolist(), strict=True)),
+            vectors=[part.T for part in by_position],
+            columns=list(zip(begins.tolist(), ends.tolist(), strict=True)),
         )
+
+    def _room(self, n: int, *, keep: bool, device: torch.device) -> Tensor:
+        """Memory for so many vectors. What is not kept has the same every time: the CPU clears new
+        pages slowly."""
+        d_model = self.record.embeddings.shape[1]
+        if keep:
+            return torch.empty(n, d_model, device=device)
+        if len(self._buffer) < n or self._buffer.device != device:
+            self._buffer = torch.empty(n, d_model, device=device)
+        return self._buffer[:n]
+
+    def _unexplained(self, layer: int, span: slice, reconstructed: Tensor) -> Tensor:
+        """The errors of a layer: what its MLP wrote, minus what features, bias and skip path do.
+
+        Args:
+            layer: The layer.
+            span: The positions, counted from the prefix on.
+            reconstructed: What the features write there, (positions, d_model).
+        """
+        here = slice(self.record.prefix + span.start, self.record.prefix + span.stop)
+        transcoder = self.model.transcoders.layers[layer]
+        written, read = self.record.writes[layer][here], self.record.reads[layer][here]
+        bias = transcoder.b_dec.float() + transcoder.skip(read)
+        errors = written.float() - bias - reconstructed
+        errors[: max(0, self.record.ignored - here.start)] = 0
+        return errors
 
 
 def _add_products(gradient: Sequence[Tensor], written: _Written, into: Tensor) -> None:

@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from circuit_nb.sources import Sources
-
 
 def _hold(tensor: Tensor, hook: Any, value: Tensor) -> Tensor:
     return value.to(tensor.dtype).expand_as(tensor)
@@ -71,12 +69,23 @@ def decoder_rows(model: Any, record: Any) -> Tensor:
     return rows
 
 
+def error_vectors(model: Any, record: Any) -> Tensor:
+    """MLP output minus reconstruction, (layers, positions, d_model), zero where it is ignored."""
+    t, by_feature = model.transcoders, decoder_rows(model, record)
+    errors = torch.stack(record.writes)
+    for layer, transcoder in enumerate(t.layers):
+        errors[layer] -= transcoder.b_dec + transcoder.skip(record.reads[layer])
+        errors[layer].index_add_(0, record.features[:, 1], -by_feature[:, layer])
+    errors[:, : record.ignored] = 0
+    return errors
+
+
 def source_writes(model: Any, record: Any) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
     """What sources write at each layer, and the constants: everything else but the skip path."""
-    t, sources = model.transcoders, Sources(model, record)
+    t, errors = model.transcoders, error_vectors(model, record)
     by_feature = decoder_rows(model, record)
     written = {
-        layer: sources.errors[layer].index_add(0, record.features[:, 1], by_feature[:, layer])
+        layer: errors[layer].index_add(0, record.features[:, 1], by_feature[:, layer])
         for layer in range(t.n_layers)
     }
     constants = {
@@ -88,7 +97,7 @@ def source_writes(model: Any, record: Any) -> tuple[dict[int, Tensor], dict[int,
 
 def autograd_edges(model: Any, record: Any, target_ids: list[int]) -> Tensor:
     """Every edge by backpropagation, in the shape of `AttributionGraph.weights`."""
-    t, sources = model.transcoders, Sources(model, record)
+    t, error = model.transcoders, error_vectors(model, record)
     embeddings = record.embeddings.clone().requires_grad_()
     leaves = {i: w.clone().requires_grad_() for i, w in enumerate(record.writes)}
     writes = {i: leaf - t.layers[i].skip(record.reads[i]) for i, leaf in leaves.items()}
@@ -105,7 +114,7 @@ def autograd_edges(model: Any, record: Any, target_ids: list[int]) -> Tensor:
         )
         gradient = torch.stack(at_writes)
         features = (by_feature * gradient[:, positions].transpose(0, 1)).sum((1, 2))
-        errors = (gradient * sources.errors).sum(-1).flatten()
+        errors = (gradient * error).sum(-1).flatten()
         tokens = (at_embedding * record.embeddings).sum(-1)
         rows.append(torch.cat([features, errors, tokens]))
     return torch.stack(rows)

@@ -33,7 +33,7 @@ from measuring import _allocated
 from circuit_nb import attribute, load
 from circuit_nb.linear import FrozenModel
 from circuit_nb.model import ReplacementModel
-from circuit_nb.rows import BATCH_BYTES, LARGEST_BATCH, Rows
+from circuit_nb.rows import BATCH_BYTES, Rows
 from circuit_nb.sources import KEPT_BYTES, SPAN_BYTES, Sources
 
 GPU_GB = 15.0
@@ -70,18 +70,17 @@ class Need:
     """Needed only within the phase."""
 
 
-def budget(shape: Shape, length: int) -> dict[str, Need]:
+def budget(shape: Shape, length: int, rows: int) -> dict[str, Need]:
     """Bytes by phase for a prompt of so many tokens; P parameters, L layers, T tokens, A active."""
     s, t = shape, length
     active = s.layers * s.active * (t - 1)
     matrix = 4 * s.d_model * s.d_head * (s.heads + s.kv_heads)
-    per_row = 4 * t * (2 * s.d_model + 3 * s.heads * s.d_head)
-    batch = max(1, min(LARGEST_BATCH, BATCH_BYTES // per_row))
-    columns = active + (s.layers + 1) * t
-    # Padded to the position with the most features, all at once if they are few enough.
-    laid_out = 2 * 4 * columns * s.d_model
-    if laid_out > 2 * KEPT_BYTES:
-        laid_out = 3 * SPAN_BYTES
+    columns = active + s.layers * (t - 1) + t
+    per_row = 4 * (t * (2 * s.d_model + 3 * s.heads * s.d_head) + 2 * columns)
+    # Influence is estimated anew when half of the rows are known.
+    batch = max(1, min(rows // 2, BATCH_BYTES // per_row))
+    written = 4 * columns * s.d_model
+    laid_out = 0 if written <= KEPT_BYTES else 2 * SPAN_BYTES
     kept = s.layers * t * (6 * s.d_model + 2 * s.heads * t)
     return {
         WEIGHTS: Need(
@@ -100,15 +99,17 @@ def budget(shape: Shape, length: int) -> dict[str, Need]:
             6 * t * s.vocabulary + 4 * s.d_model * 2**15,
         ),
         SOURCES: Need(
-            "4 A d_model (float32 decoder rows, each active once) + errors; one layer of it twice",
-            4 * active * s.d_model + 8 * s.layers * t * s.d_model,
-            8 * active // s.layers * s.d_model,
+            "4 A d_model (float32 decoder rows, each active once, or what they write); one layer "
+            "of it thrice",
+            written,
+            3 * written // s.layers,
         ),
         ROWS: Need(
-            "gradients of a batch and its edges, each twice; float32 matrices of a layer, thrice; "
-            "what sources wrote, padded, or three spans of 64 MiB of it",
+            "gradients of a batch, by residual stream and by head, and its edges, each twice; "
+            "float32 matrices of a layer, thrice; its pattern, twice; two spans of 16 MiB of what "
+            "was written, if it is not kept",
             0,
-            2 * batch * (per_row + 4 * columns) + 3 * matrix + laid_out,
+            batch * per_row + 3 * matrix + 8 * s.heads * t**2 + laid_out,
         ),
     }
 
@@ -173,9 +174,9 @@ def measure(folder: Path, shape: Shape, length: int, n_rows: int) -> dict[str, A
         def enter(phase: str, where: Any) -> None:
             nonlocal edges, batch_edges
             process.phase = counted.phase = phase
-            if isinstance(where, Rows):
-                edges = where.edges.nbytes
-                batch_edges = where.batch_size * edges // len(where.edges)
+            if phase == RESULT:
+                edges = sum(block.edges.nbytes for block in where.blocks)
+                batch_edges = edges // 2
 
         with followed(enter), counted:
             enter(ENCODERS, None)
@@ -198,14 +199,14 @@ def measure(folder: Path, shape: Shape, length: int, n_rows: int) -> dict[str, A
     }
 
 
-def report(shape: Shape, found: dict[int, dict[str, Any]]) -> str:
+def report(shape: Shape, found: dict[int, dict[str, Any]], rows: int) -> str:
     """The table, in Markdown."""
     full = replace(shape, vocabulary=FULL_VOCABULARY)
     lengths = list(found)
     head = ["held on the GPU, GB", *(f"{n} tokens: measured (budget)" for n in lengths)]
     head += [f"full vocabulary, {n} tokens: budget" for n in lengths]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    needs = {n: (budget(shape, n), budget(full, n)) for n in lengths}
+    needs = {n: (budget(shape, n, rows), budget(full, n, rows)) for n in lengths}
     so_far = dict.fromkeys(lengths, (0, 0))
     most = dict.fromkeys(lengths, 0)
     for phase in (WEIGHTS, ENCODERS, PASS, SOURCES, ROWS):
@@ -224,16 +225,16 @@ def report(shape: Shape, found: dict[int, dict[str, Any]]) -> str:
     cells = [f"**{max(found[n]['tensors'][p] for p in needs[n][0]) / 1e9 + CUDA_GB:.1f}**"
              for n in lengths]  # fmt: skip
     lines.append("| " + " | ".join([f"most, and {CUDA_GB} for CUDA", *cells, *total]) + " |")
-    return "\n".join([*lines, "", *_notes(shape, found)])
+    return "\n".join([*lines, "", *_notes(shape, found, rows)])
 
 
-def _notes(shape: Shape, found: dict[int, dict[str, Any]]) -> Iterator[str]:
+def _notes(shape: Shape, found: dict[int, dict[str, Any]], rows: int) -> Iterator[str]:
     extra = 2 * (FULL_VOCABULARY - shape.vocabulary) * shape.d_model
     yield (
         f"{shape.parameters / 1e9:.2f} billion parameters with {shape.vocabulary:,} tokens; the "
         f"other {FULL_VOCABULARY - shape.vocabulary:,} are {extra / 1e9:.2f} GB of weights."
     )
-    for name, need in budget(shape, next(iter(found))).items():
+    for name, need in budget(shape, next(iter(found)), rows).items():
         yield f"- {name}: {need.formula}"
     for length, result in found.items():
         process = ", ".join(f"{name} {n / 1e9:.2f}" for name, n in result["process"].items())
@@ -261,7 +262,7 @@ def main() -> None:
         if not (folder / "transcoders" / "config.yaml").is_file():
             write(folder, shape)
         found = {n: _run(folder, n, options) for n in options.lengths}
-        print(report(shape, found))
+        print(report(shape, found, options.rows))
     finally:
         if options.folder is None:
             shutil.rmtree(folder)

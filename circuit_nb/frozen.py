@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from circuit_nb.architecture import Block, Norm
+from circuit_nb.memory import Scratch
 from circuit_nb.model import Record, ReplacementModel
 
 
@@ -26,8 +28,8 @@ class Attention:
     out_of_values: Tensor
     """(key-value heads, d_head, d_model): the transposed value matrices."""
     pattern: Tensor
-    """(key-value heads, keys, queries × group): the transposed pattern; the query heads that share
-    a key-value head are a group, and summed by one product."""
+    """(key-value heads, queries × group, keys). The query heads that share a key-value head are a
+    group: one product sums what comes back through them."""
 
     @property
     def group(self) -> int:
@@ -103,22 +105,29 @@ class FrozenBlock:
             written if self._post is None else self._post(written, self._scale(self._post, where))
         )
 
-    def attention(self, positions: int) -> Attention:
-        """Attention among so many first positions."""
+    def attention(self, positions: int, scratch: Scratch) -> Attention:
+        """Attention among so many first positions.
+
+        Args:
+            positions: How many.
+            scratch: Where the pattern is put.
+        """
         block = self.block
         norm, post = block.attention_norm, block.attention_post_norm
         output, value = block.W_O.float(), block.W_V.float()
-        # (heads, query, key), over the denominators around it.
-        pattern = self.record.patterns[block.layer][:, :positions, :positions].float()
-        pattern = pattern / self.record.scales[norm.hook][:positions, 0]
+        value = norm.center((value * norm.weight.float()[:, None]).transpose(1, 2))
+        kv_heads, group = len(value), len(output) // len(value)
+        recorded = self.record.patterns[block.layer][:, :positions, :positions]
+        recorded = recorded.view(kv_heads, group, *recorded.shape[1:])
+        shape = (kv_heads, positions, group, positions)
+        pattern = scratch.take("pattern", shape, block.device)
+        by_key = self.record.scales[norm.hook][:positions, 0]
+        torch.div(recorded.transpose(1, 2), by_key, out=pattern)
         if post is not None:
             output = post.center(output) * post.weight.float()
-            pattern = pattern / self.record.scales[post.hook][:positions]
-        value = norm.center((value * norm.weight.float()[:, None]).transpose(1, 2))
-        shape = (len(value), len(output) // len(value), positions, positions)
-        by_key = pattern.view(shape).permute(0, 3, 2, 1)
+            pattern /= self.record.scales[post.hook][:positions, None]
         return Attention(
             into_heads=output.flatten(0, 1).T,
             out_of_values=value.contiguous(),
-            pattern=by_key.reshape(*shape[::2], positions * shape[1]),
+            pattern=pattern.view(kv_heads, positions * group, positions),
         )

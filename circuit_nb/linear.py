@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from circuit_nb.frozen import Attention, FrozenBlock
+from circuit_nb.memory import Scratch
 from circuit_nb.model import Record, ReplacementModel
 
 KEY_BLOCK = 128
@@ -82,6 +83,8 @@ class _Carried:
     """(pairs of position and row, d_model); within a group all rows of a position adjoin."""
     shapes: list[tuple[int, int]]
     """Positions and rows of each group."""
+    turn: int = 0
+    """Which of two pieces of memory holds them; more rows are joined in the other."""
 
     def parts(self, flat: Tensor) -> list[Tensor]:
         """Something that lies as the gradients do, by group: (positions, rows, …)."""
@@ -105,6 +108,8 @@ class FrozenModel:
         self.record = record
         self.prefix = record.prefix
         self.blocks = [FrozenBlock(model, record, layer) for layer in range(len(model.blocks))]
+        self._scratch = Scratch()
+        self._most = 0
         self._prefix_values = self._carry_up()
 
     def descend(self, starts: Starts) -> Iterator[Arrival]:
@@ -115,7 +120,9 @@ class FrozenModel:
             The consumer must be done with an arrival before asking for the next.
         """
         empty = starts.vectors.new_empty(0, starts.vectors.shape[1], dtype=torch.float32)
-        carried = _Carried(empty, [(last + 1 - self.prefix, 0) for last in starts.lasts])
+        lengths = [last + 1 - self.prefix for last in starts.lasts]
+        self._most = sum(n * rows for n, rows in zip(lengths, starts.sizes, strict=True))
+        carried = _Carried(empty, [(n, 0) for n in lengths])
         reached = empty.new_zeros(len(starts), self.prefix)
         carried = self._join(carried, starts, len(self.blocks))
         for frozen in reversed(self.blocks):
@@ -155,11 +162,14 @@ class FrozenModel:
         positions = (starts.positions[new] - self.prefix).tolist()
         more = [int(part.sum()) for part in new.split(starts.sizes)]
         shapes = [(n, rows + k) for (n, rows), k in zip(carried.shapes, more, strict=True)]
+        turn = 1 - carried.turn
         size = sum(n * rows for n, rows in shapes)
-        joined = _Carried(carried.flat.new_empty(size, vectors.shape[1]), shapes)
+        flat = self._room(f"gradients {turn}", size, vectors.shape[1], vectors.device)
+        joined = _Carried(flat, shapes, turn)
         own: list[int] = []  # the pair of each new row at its own position
         first = 0
-        pairs = zip(joined.parts(joined.flat), carried.parts(carried.flat), strict=True)
+        before = carried.flat.to(flat.device)
+        pairs = zip(joined.parts(flat), carried.parts(before), strict=True)
         for into, old in pairs:
             n, rows, _ = into.shape
             into[:, : old.shape[1]] = old
@@ -167,7 +177,7 @@ class FrozenModel:
             for row in range(old.shape[1], rows):
                 own.append(first + positions[len(own)] * rows + row)
             first += n * rows
-        joined.flat[torch.tensor(own).to(joined.flat.device)] = vectors
+        flat[torch.tensor(own).to(flat.device)] = vectors
         return joined
 
     def _start(self, starts: Starts, layer: int, new: Tensor) -> Tensor:
@@ -192,44 +202,57 @@ class FrozenModel:
         """
         if not len(carried.flat):
             return
-        k = self.prefix
-        attention = frozen.attention(k + max(n for n, rows in carried.shapes if rows))
-        at_values = [
-            self._to_values(attention, by_head)
-            for by_head in carried.parts(carried.flat @ attention.into_heads)
-        ]
-        own = [values[:, k:].flatten(1, 2) for values in at_values]
-        for values, weight in zip(torch.cat(own, 1), attention.out_of_values, strict=True):
-            carried.flat.addmm_(values, weight)
+        pairs, device = len(carried.flat), carried.flat.device
+        most = self.prefix + max(n for n, rows in carried.shapes if rows)
+        attention = frozen.attention(most, self._scratch)
+        kv_heads, d_head, _ = attention.out_of_values.shape
+        heads = self._room("heads", pairs, attention.into_heads.shape[1], device)
+        torch.mm(carried.flat, attention.into_heads, out=heads)
+        values = self._room("values", pairs, kv_heads * d_head, device)
+        values = values.view(kv_heads, pairs, d_head)
         prefix_values = self._prefix_values[frozen.block.layer]
-        for values, into in zip(at_values, reached.split(starts.sizes), strict=True):
-            rows = values.shape[2]
-            at_prefix = values[:, :k].permute(2, 0, 1, 3).reshape(rows, len(prefix_values))
-            into[:rows] += (at_prefix @ prefix_values).to(into.device)
+        steps = zip(
+            carried.parts(heads),
+            values.split([n * rows for n, rows in carried.shapes], 1),
+            reached.split(starts.sizes),
+            strict=True,
+        )
+        for by_head, own, at_tokens in steps:
+            at_prefix = self._to_values(attention, by_head, own)
+            at_tokens[: len(at_prefix)] += (at_prefix @ prefix_values).to(reached.device)
+        for own, weight in zip(values, attention.out_of_values, strict=True):
+            carried.flat.addmm_(own, weight)
 
-    def _to_values(self, attention: Attention, by_head: Tensor) -> Tensor:
+    def _to_values(self, attention: Attention, by_head: Tensor, own: Tensor) -> Tensor:
         """From one group's heads to the values they attend to.
 
         Args:
             attention: The block's attention.
             by_head: (positions, rows, heads × d_head).
+            own: At the group's own positions, (key-value heads, positions × rows, d_head);
+                overwritten.
 
         Returns:
-            (key-value heads, positions with those of the prefix before them, rows, d_head).
+            At the prefix, (rows, key-value heads × positions of the prefix × d_head).
         """
-        n, rows, _ = by_head.shape
-        kv_heads, d_head, _ = attention.out_of_values.shape
-        group, keys = attention.group, self.prefix + n
-        by_query = by_head.view(n, rows, kv_heads, group, d_head).permute(2, 0, 3, 1, 4)
-        by_query = by_query.reshape(kv_heads, n * group, rows * d_head)
-        pattern = attention.pattern[:, :keys, self.prefix * group : keys * group]
-        found: list[Tensor] = []
-        for begin in range(0, keys, KEY_BLOCK):
-            first = max(begin - self.prefix, 0) * group
-            seen = pattern[:, begin : begin + KEY_BLOCK, first:]
-            found.append(torch.bmm(seen, by_query[:, first:]))
-        values = found[0] if len(found) == 1 else torch.cat(found, 1)
-        return values.view(kv_heads, keys, rows, d_head)
+        n, rows, width = by_head.shape
+        kv_heads, _, d_head = own.shape
+        k, group = self.prefix, attention.group
+        by_query = self._room("queries", n * rows, width, by_head.device)
+        by_query = by_query.view(kv_heads, n, group, rows, d_head)
+        by_query.copy_(by_head.view(n, rows, kv_heads, group, d_head).permute(2, 0, 3, 1, 4))
+        by_query = by_query.view(kv_heads, n * group, rows * d_head)
+        back = attention.pattern[:, k * group : (k + n) * group, : k + n].transpose(1, 2)
+        for begin in range(0, n, KEY_BLOCK):
+            end, first = min(begin + KEY_BLOCK, n), begin * group
+            found = own[:, begin * rows : end * rows].view(kv_heads, end - begin, rows * d_head)
+            torch.bmm(back[:, k + begin : k + end, first:], by_query[:, first:], out=found)
+        at_prefix = torch.bmm(back[:, :k], by_query).view(kv_heads, k, rows, d_head)
+        return at_prefix.permute(2, 0, 1, 3).reshape(rows, kv_heads * k * d_head)
+
+    def _room(self, name: str, n: int, width: int, device: torch.device) -> Tensor:
+        """Memory for something of each pair, (n, width)."""
+        return self._scratch.take(name, (n, width), device, most=self._most * width)
 
     def _carry_up(self) -> list[Tensor]:
         """What the tokens of the prefix have in the values of each layer.
@@ -248,13 +271,12 @@ class FrozenModel:
         found: list[Tensor] = []
         for frozen in self.blocks:
             x = x.to(frozen.block.device)
-            attention = frozen.attention(k)
+            attention = frozen.attention(k, self._scratch)
             kv_heads, d_head, _ = attention.out_of_values.shape
             values = torch.matmul(x, attention.out_of_values.transpose(1, 2))
             by_token = values.view(kv_heads, k, k, d_head).transpose(2, 3)
             found.append(by_token.reshape(kv_heads * k * d_head, k))
-            pattern = attention.pattern.transpose(1, 2)
-            by_query = torch.bmm(pattern, values.view(kv_heads, k, k * d_head))
+            by_query = torch.bmm(attention.pattern, values.view(kv_heads, k, k * d_head))
             by_head = by_query.view(kv_heads, k, -1, k, d_head).permute(1, 3, 0, 2, 4)
             attended = by_head.reshape(k * k, -1) @ attention.into_heads.T
             read = x if frozen.block.parallel else x + attended

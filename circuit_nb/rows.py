@@ -121,7 +121,8 @@ class Rows:
         n_layers, last = len(self.model.blocks), self.record.positions - 1
         rows = torch.arange(self.n_targets)
         layers, positions = torch.full_like(rows, n_layers), torch.full_like(rows, last)
-        self._compute(Starts(layers, positions, self.directions, (self.n_targets,)), 0)
+        for _ in self._compute(Starts(layers, positions, self.directions, (self.n_targets,))):
+            pass
 
     def add_features(self) -> Iterator[int]:
         """Compute the rows of the next most influential features.
@@ -129,22 +130,23 @@ class Rows:
         Yields:
             How many were computed, batch by batch.
         """
-        for groups in self._batches(self._next()):
-            features = torch.cat(groups)
-            starts = Starts(
-                self.layers[features],
-                self.positions[features],
-                self.sources.encoders(features),
-                tuple(map(len, groups)),
-            )
-            self._compute(starts, self.n_targets + self.n_done)
-            self.order[self.n_done : self.n_done + len(features)] = features
-            self.waiting[features] = False
-            self.n_done += len(features)
-            yield len(features)
+        groups = self._groups(self._next())
+        features = torch.cat(groups)
+        starts = Starts(
+            self.layers[features],
+            self.positions[features],
+            self.sources.encoders(features),
+            tuple(map(len, groups)),
+        )
+        for n in self._compute(starts):
+            done, features = features.tensor_split([n])
+            self.order[self.n_done : self.n_done + n] = done
+            self.waiting[done] = False
+            self.n_done += n
+            yield n
 
-    def _batches(self, chosen: Tensor) -> Iterator[list[Tensor]]:
-        """Cut features into batches that fit, each in groups of like positions.
+    def _groups(self, chosen: Tensor) -> list[Tensor]:
+        """Cut features into groups of like positions, in each the highest layer first.
 
         A group is computed up to its last position for all its rows. So it ends where going on to
         the next position would cost its rows more than a group costs by itself.
@@ -158,22 +160,36 @@ class Rows:
                 sizes.append(0)
             sizes[-1] += count
             before = position
-        batch: list[Tensor] = []
-        rows, room = self.batch_size, self.batch_bytes
-        for group in by_position.split(sizes):
-            group = group[torch.argsort(-self.layers[group], stable=True)]
-            per_row = self._row_bytes(int(self.positions[group].max()))
-            while len(group):
-                fit = min(rows, room // per_row)
-                if fit < 1 and batch:
-                    yield batch
-                    batch, rows, room = [], self.batch_size, self.batch_bytes
-                    continue
-                part, group = group.tensor_split([max(fit, 1)])
-                batch.append(part)
-                rows, room = rows - len(part), room - len(part) * per_row
-        if batch:
-            yield batch
+        return [
+            group[torch.argsort(-self.layers[group], stable=True)]
+            for group in by_position.split(sizes)
+        ]
+
+    def _compute(self, starts: Starts) -> Iterator[int]:
+        """Compute rows, as many at once as should fit, and fewer if memory runs out all the same.
+
+        Yields:
+            How many were computed.
+        """
+        done = 0
+        while done < len(starts):
+            part = starts.part(done, done + self._fit(starts, done))
+            try:
+                self._compute_at_once(part)
+            except RuntimeError as error:
+                if len(part) == 1 or not is_out_of_memory(error):
+                    raise
+                self.batch_size = len(part) // 2
+            else:
+                done += len(part)
+                yield len(part)
+
+    def _fit(self, starts: Starts, begin: int) -> int:
+        """How many rows, from one on, can be computed at once."""
+        sizes = torch.tensor([self._row_bytes(last) for last in starts.lasts])
+        rows = sizes.repeat_interleave(torch.tensor(starts.sizes))[begin:]
+        fit = int((rows.cumsum(0) <= self.batch_bytes).sum())
+        return max(1, min(fit, self.batch_size))
 
     def _row_bytes(self, position: int) -> int:
         """Working memory of a row that begins at a position: gradients, by residual stream and by
@@ -183,21 +199,7 @@ class Rows:
         edges = 0 if self.device.type == "cpu" else 2 * self.columns.up_to(position)
         return 4 * (gradients + edges)
 
-    def _compute(self, starts: Starts, first: int) -> None:
-        """Compute rows and store them from number `first` on, fewer at once if memory runs out."""
-        done = 0
-        while done < len(starts):
-            part = starts.part(done, done + self.batch_size)
-            try:
-                self._compute_at_once(part, first + done)
-            except RuntimeError as error:
-                if len(part) == 1 or not is_out_of_memory(error):
-                    raise
-                self.batch_size = len(part) // 2
-            else:
-                done += len(part)
-
-    def _compute_at_once(self, starts: Starts, first: int) -> None:
+    def _compute_at_once(self, starts: Starts) -> None:
         edges = [
             torch.zeros(rows, self.columns.up_to(last), device=self.device)
             for rows, last in zip(starts.sizes, starts.lasts, strict=True)
@@ -205,12 +207,12 @@ class Rows:
         for arrival in self.frozen.descend(starts):
             self.sources.contract(arrival, edges)
         for layers, found in zip(starts.layers.split(starts.sizes), edges, strict=True):
+            first = self.blocks[-1].numbers.stop if self.blocks else 0
             numbers = slice(first, first + len(layers))
             self.sums[numbers] = torch.linalg.vector_norm(found, ord=1, dim=1).cpu()
             if len(self.kept) < self.columns.n:
                 found = found[:, self._kept_below(found.shape[1]).to(found.device)]
             self.blocks.append(_Block(numbers, layers, found.cpu()))
-            first = numbers.stop
 
     def _kept_below(self, column: int) -> Tensor:
         return self.kept[: int(torch.searchsorted(self.kept, column))]

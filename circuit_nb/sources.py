@@ -14,7 +14,7 @@ from torch import Tensor
 
 from circuit_nb.columns import Columns
 from circuit_nb.linear import Arrival
-from circuit_nb.memory import free_memory
+from circuit_nb.memory import Scratch, free_memory
 from circuit_nb.model import Record, ReplacementModel
 
 KEPT_BYTES = 2**27
@@ -67,7 +67,7 @@ class Sources:
         self._scales = torch.zeros(self.columns.n)
         self._scales[self.columns.features] = record.activations.cpu().float()
         self._spans = [self._spans_of(layer) for layer in range(self.n_layers)]
-        self._buffer = torch.empty(0)
+        self._scratch = Scratch()
         written = sum(
             int((end - begin).sum()) for begin, end in map(self._spread, range(self.n_layers))
         )
@@ -119,7 +119,8 @@ class Sources:
                     shape, device = (n, rows.shape[2]), self.model.blocks[layer].device
                     decoders[layer] = torch.empty(shape, dtype=rows.dtype, device=device)
                     decoders[layer][0] = 0
-                decoders[layer][first : first + len(unique)] = rows[:, offset]
+                into = decoders[layer][first : first + len(unique)]
+                into[:] = rows[:, offset].to(into.device)
         return [decoders[layer] for layer in range(self.n_layers)], torch.cat(slots)
 
     def encoders(self, features: Tensor) -> Tensor:
@@ -187,7 +188,8 @@ class Sources:
         stops = heights.cumsum(0)
         columns = torch.arange(int(stops[-1])) + (ends - stops).repeat_interleave(heights)
         decoder = self._decoders[layer]
-        into = self._room(len(columns), keep=keep, device=decoder.device)
+        shape = (len(columns), decoder.shape[1])
+        into = (Scratch() if keep else self._scratch).take("written", shape, decoder.device)
         into.copy_(decoder.index_select(0, self._slots[columns].to(decoder.device)))
         into.mul_(self._scales[columns, None].to(decoder.device))
         by_position = into.split(heights.tolist())
@@ -198,16 +200,6 @@ class Sources:
             vectors=[part.T for part in by_position],
             columns=list(zip(begins.tolist(), ends.tolist(), strict=True)),
         )
-
-    def _room(self, n: int, *, keep: bool, device: torch.device) -> Tensor:
-        """Memory for so many vectors. What is not kept has the same every time: the CPU clears new
-        pages slowly."""
-        d_model = self.record.embeddings.shape[1]
-        if keep:
-            return torch.empty(n, d_model, device=device)
-        if len(self._buffer) < n or self._buffer.device != device:
-            self._buffer = torch.empty(n, d_model, device=device)
-        return self._buffer[:n]
 
     def _unexplained(self, layer: int, span: slice, reconstructed: Tensor) -> Tensor:
         """The errors of a layer: what its MLP wrote, minus what features, bias and skip path do.

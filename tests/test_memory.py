@@ -14,6 +14,7 @@ import torch
 from families import GOLDEN, PROMPT
 
 from circuit_nb import attribute, load
+from circuit_nb.linear import Starts
 from circuit_nb.memory import free_memory, is_out_of_memory
 from circuit_nb.model import ReplacementModel
 from circuit_nb.rows import Rows
@@ -46,7 +47,7 @@ def test_the_written_budget_holds_on_a_small_model(bench: Any, tmp_path: Path) -
     bench.made.write(tmp_path, shape)
     found = bench.memory.measure(tmp_path, shape, 64, 64)
     so_far = 0
-    for phase, need in bench.memory.budget(shape, 64).items():
+    for phase, need in bench.memory.budget(shape, 64, 64).items():
         assert found["tensors"][phase] <= so_far + need.stays + need.passes, phase
         so_far += need.stays
     assert found["weights"] == 2 * shape.parameters + found["buffers"]
@@ -153,20 +154,24 @@ def test_free_memory_of_a_gpu_counts_what_the_allocator_keeps(
 def test_the_batch_is_what_fits_into_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     model = _opened()
     expected = attribute(model, PROMPT, progress=False).weights
-    sizes: list[int] = []
+    batches: list[tuple[int, int]] = []
     real = Rows._compute_at_once
 
-    def compute(self: Rows, starts: Any, first: int) -> None:
-        sizes.append(len(starts.layers))
-        real(self, starts, first)
+    def compute(self: Rows, starts: Starts) -> None:
+        groups = zip(starts.sizes, starts.lasts, strict=True)
+        batches.append((len(starts), sum(n * self._row_bytes(last) for n, last in groups)))
+        real(self, starts)
 
     monkeypatch.setattr(Rows, "_compute_at_once", compute)
-    for free, largest in ((10**9, 100), (500_000, 10), (0, 1)):
-        sizes.clear()
+    for free in (10**9, 500_000, 0):
+        batches.clear()
         monkeypatch.setattr("circuit_nb.rows.free_memory", lambda _, free=free: free)
         found = attribute(model, PROMPT, progress=False).weights
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-        assert max(sizes) <= largest * 1.5 and (largest == 1 or max(sizes) > largest / 3)
+        assert all(rows == 1 or size <= free / 2 for rows, size in batches)
+        # All but the last, of the targets and of the features, are at least half full.
+        full = [rows > 1 and size > free / 4 for rows, size in batches]
+        assert full.count(False) <= 2 or free == 0
 
 
 EXHAUSTED = (
@@ -183,8 +188,8 @@ def test_every_kind_of_exhaustion_halves_the_batch_and_is_said_at_one_row(
     assert is_out_of_memory(error)
     model, sizes = _opened(), []
 
-    def compute(self: Rows, starts: Any, first: int) -> None:
-        sizes.append(len(starts.layers))
+    def compute(self: Rows, starts: Starts) -> None:
+        sizes.append(len(starts))
         raise error
 
     monkeypatch.setattr(Rows, "_compute_at_once", compute)
@@ -194,7 +199,7 @@ def test_every_kind_of_exhaustion_halves_the_batch_and_is_said_at_one_row(
 
 
 def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    def compute(self: Rows, starts: Any, first: int) -> None:
+    def compute(self: Rows, starts: Starts) -> None:
         raise RuntimeError("shapes differ")
 
     monkeypatch.setattr(Rows, "_compute_at_once", compute)

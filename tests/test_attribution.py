@@ -96,6 +96,31 @@ def test_edges_equal_autograd_and_are_complete(family: str, variant: str, tokeni
     torch.testing.assert_close(total[: len(layer)], record.activations, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("variant", ["plt-skip", "clt-skip", "as-added"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tokens_of_a_longer_prefix_are_carried_up(
+    family: str, variant: str, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny(family, tokenizer, **VARIANTS[variant])
+    monkeypatch.setattr(model, "ignored_positions", lambda token_ids: 3)
+    record = model.record(PROMPT)
+    graph = _attribute(model, max_logits=3)
+    expected = autograd_edges(model, record, graph.target_ids.tolist()).numpy()
+    assert record.prefix == 3
+    assert graph.features[:, 1].min() == 3
+    assert np.abs(expected[:, -len(graph.tokens) :][:, :3]).max(0).min() > 0
+    assert np.abs(graph.weights - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_one_token_alone_has_only_itself_as_a_cause(clt_model: Any) -> None:
+    record = clt_model.record([1])
+    graph = _attribute(clt_model, [1], max_logits=3)
+    expected = autograd_edges(clt_model, record, graph.target_ids.tolist()).numpy()
+    assert (record.ignored, record.prefix, len(graph.features)) == (1, 0, 0)
+    assert np.abs(graph.weights[:, -1]).min() > 0
+    np.testing.assert_allclose(graph.weights, expected, atol=1e-5 * np.abs(expected).max())
+
+
 @pytest.fixture(scope="session")
 def clt_model(tokenizer: Any) -> Any:
     return tiny("gemma2", tokenizer, cross_layer=True)
@@ -106,21 +131,36 @@ def clt_graph(clt_model: Any) -> Any:
     return _attribute(clt_model)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
-    batch_size=st.integers(1, 90),
+    batch_size=st.sampled_from([None, 1, 7, 90]),
     max_features=st.sampled_from([None, 17, 60]),
     threads=st.sampled_from([1, 2]),
+    group_cost=st.sampled_from([0, 1, 100]),
+    key_block=st.sampled_from([1, 4, 128]),
+    kept_bytes=st.sampled_from([0, 2**27]),
+    span_bytes=st.sampled_from([1, 5000, 2**24]),
 )
 def test_no_setting_changes_an_edge(
-    clt_model: Any, clt_graph: Any, batch_size: int, max_features: int | None, threads: int
+    clt_model: Any,
+    clt_graph: Any,
+    batch_size: int | None,
+    max_features: int | None,
+    threads: int,
+    group_cost: int,
+    key_block: int,
+    kept_bytes: int,
+    span_bytes: int,
 ) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("circuit_nb.rows.GROUP_COST", {"cpu": group_cost})
+        patch.setattr("circuit_nb.linear.KEY_BLOCK", key_block)
+        patch.setattr("circuit_nb.sources.KEPT_BYTES", kept_bytes)
+        patch.setattr("circuit_nb.sources.SPAN_BYTES", span_bytes)
         graph = _attribute(clt_model, batch_size=batch_size, max_features=max_features)
-    finally:
-        torch.set_num_threads(before)
+    torch.set_num_threads(before)
     assert compare(clt_graph, graph).largest_edge_difference < 1e-5
 
 

@@ -218,8 +218,9 @@ class FrozenModel:
             strict=True,
         )
         for by_head, own, at_tokens in steps:
-            at_prefix = self._to_values(attention, by_head, own)
-            at_tokens[: len(at_prefix)] += (at_prefix @ prefix_values).to(reached.device)
+            if by_head.shape[1]:
+                at_prefix = self._to_values(attention, by_head, own)
+                at_tokens[: len(at_prefix)] += (at_prefix @ prefix_values).to(reached.device)
         for own, weight in zip(values, attention.out_of_values, strict=True):
             carried.flat.addmm_(own, weight)
 
@@ -277,8 +278,9 @@ class FrozenModel:
             by_token = values.view(kv_heads, k, k, d_head).transpose(2, 3)
             found.append(by_token.reshape(kv_heads * k * d_head, k))
             by_query = torch.bmm(attention.pattern, values.view(kv_heads, k, k * d_head))
-            by_head = by_query.view(kv_heads, k, -1, k, d_head).permute(1, 3, 0, 2, 4)
-            attended = by_head.reshape(k * k, -1) @ attention.into_heads.T
+            by_head = by_query.view(kv_heads, k, attention.group, k, d_head)
+            by_head = by_head.permute(1, 3, 0, 2, 4).reshape(k * k, attention.into_heads.shape[1])
+            attended = by_head @ attention.into_heads.T
             read = x if frozen.block.parallel else x + attended
             x = x + attended + frozen.skip(read, where)
         return found

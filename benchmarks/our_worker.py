@@ -1,6 +1,7 @@
 """One measurement in circuit-nb; run by `attribution.py` in a process of its own.
 
-Prints one JSON line: seconds, peak extra bytes, operations needed, and the machine's rate.
+Prints one JSON line: seconds (of the first run, and the fastest of a few), peak extra bytes,
+operations, and the machine's rate.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from safetensors.torch import save_file as save_torch
 from circuit_nb import AttributionGraph, Feature, Intervention, attribute, intervene, load
 from circuit_nb.intervention import intervene_many
 
+RUNS, ENOUGH = 5, 10.0
+"""Attribution is run so often, or until so many seconds have passed."""
+
 
 def operations(model: Any, graph: AttributionGraph, record: Any) -> float:
-    """Floating-point operations that no method can leave out, two for a multiply-add.
+    """Floating-point operations of carrying every row back by itself, two for a multiply-add.
 
     One pass of model and encoders over the prompt, of the unembedding at its end. Then, for a row
     that reads at layer l and position p: the transposes of attention in every layer up to l
@@ -53,15 +57,19 @@ def operations(model: Any, graph: AttributionGraph, record: Any) -> float:
 
 def _attribute(model: Any, ids: Any, job: dict[str, Any]) -> dict[str, Any]:
     rate = matmul_rate()
+    seconds: list[float] = []
     with peak_memory_above() as peak:
-        start = time.perf_counter()
-        graph = attribute(model, ids, max_features=job["rows"], progress=False)
-        seconds = time.perf_counter() - start
+        while not seconds or (len(seconds) < RUNS and sum(seconds) < ENOUGH):
+            model.record(ids[:2])  # the last prompt's pass is kept: another makes it forgotten
+            start = time.perf_counter()
+            graph = attribute(model, ids, max_features=job["rows"], progress=False)
+            seconds.append(time.perf_counter() - start)
     rate = max(rate, matmul_rate())
     save_file({"features": graph.features, "weights": graph.weights}, job["edges"])
     needed = operations(model, graph, model.record(ids))
     return {
-        "seconds": seconds,
+        "seconds": seconds[0],
+        "best": min(seconds),
         "bytes": peak.value,
         "operations": needed,
         "rate": rate,

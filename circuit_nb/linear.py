@@ -108,7 +108,8 @@ class FrozenModel:
         self.record = record
         self.prefix = record.prefix
         self.blocks = [FrozenBlock(model, record, layer) for layer in range(len(model.blocks))]
-        self._scratch = Scratch()
+        self.scratch = Scratch()
+        """Memory of a descent, kept for the next."""
         self._most = 0
         self._prefix_values = self._carry_up()
 
@@ -204,7 +205,7 @@ class FrozenModel:
             return
         pairs, device = len(carried.flat), carried.flat.device
         most = self.prefix + max(n for n, rows in carried.shapes if rows)
-        attention = frozen.attention(most, self._scratch)
+        attention = frozen.attention(most, self.scratch)
         kv_heads, d_head, _ = attention.out_of_values.shape
         heads = self._room("heads", pairs, attention.into_heads.shape[1], device)
         torch.mm(carried.flat, attention.into_heads, out=heads)
@@ -253,7 +254,7 @@ class FrozenModel:
 
     def _room(self, name: str, n: int, width: int, device: torch.device) -> Tensor:
         """Memory for something of each pair, (n, width)."""
-        return self._scratch.take(name, (n, width), device, most=self._most * width)
+        return self.scratch.take(name, (n, width), device, most=self._most * width)
 
     def _carry_up(self) -> list[Tensor]:
         """What the tokens of the prefix have in the values of each layer.
@@ -272,7 +273,7 @@ class FrozenModel:
         found: list[Tensor] = []
         for frozen in self.blocks:
             x = x.to(frozen.block.device)
-            attention = frozen.attention(k, self._scratch)
+            attention = frozen.attention(k, self.scratch)
             kv_heads, d_head, _ = attention.out_of_values.shape
             values = torch.matmul(x, attention.out_of_values.transpose(1, 2))
             by_token = values.view(kv_heads, k, k, d_head).transpose(2, 3)

@@ -64,6 +64,10 @@ class Scratch:
             self._held[name, device] = held
         return held[:size].view(shape)
 
+    def clear(self) -> None:
+        """Give all of it back."""
+        self._held.clear()
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device's memory is exhausted."""

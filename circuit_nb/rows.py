@@ -180,6 +180,7 @@ class Rows:
                 if len(part) == 1 or not is_out_of_memory(error):
                     raise
                 self.batch_size = len(part) // 2
+                self.frozen.scratch.clear()
             else:
                 done += len(part)
                 yield len(part)
@@ -266,7 +267,11 @@ class Rows:
         return torch.where(places < 0, -1.0, influence[places])
 
     def matrix(self) -> tuple[Tensor, Tensor]:
-        """Features kept, ascending, and the edges in an attribution graph's order."""
+        """Features kept, ascending, and the edges in an attribution graph's order.
+
+        To be called once, at the end: memory of descents, and what has been copied, is let go.
+        """
+        self.frozen.scratch.clear()
         kept = self.order.sort().values
         columns = torch.cat(
             [self.columns.features[kept], self.columns.errors.flatten(), self.columns.tokens]
@@ -276,7 +281,8 @@ class Rows:
         after = torch.arange(self.n_targets) + self.n_rows
         rows = torch.cat([after, torch.searchsorted(kept, self.order)])
         edges = torch.zeros(len(rows), len(columns))
-        for block in self.blocks:
+        while self.blocks:
+            block = self.blocks.pop()
             inside = ((places >= 0) & (places < block.edges.shape[1])).nonzero()[:, 0]
             edges[rows[block.numbers, None], inside] = block.edges[:, places[inside]]
         return kept, edges

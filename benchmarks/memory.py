@@ -33,7 +33,7 @@ from measuring import _allocated
 from circuit_nb import attribute, load
 from circuit_nb.linear import FrozenModel
 from circuit_nb.model import ReplacementModel
-from circuit_nb.rows import BATCH_BYTES, Rows
+from circuit_nb.rows import LARGE_BATCH_BYTES, Rows
 from circuit_nb.sources import KEPT_BYTES, SPAN_BYTES, Sources
 
 GPU_GB = 15.0
@@ -78,7 +78,7 @@ def budget(shape: Shape, length: int, rows: int) -> dict[str, Need]:
     columns = active + s.layers * (t - 1) + t
     per_row = 4 * (t * (2 * s.d_model + 3 * s.heads * s.d_head) + 2 * columns)
     # Influence is estimated anew when half of the rows are known.
-    batch = max(1, min(rows // 2, BATCH_BYTES // per_row))
+    batch = max(1, min(rows // 2, LARGE_BATCH_BYTES // per_row))
     written = 4 * columns * s.d_model
     laid_out = 0 if written <= KEPT_BYTES else 2 * SPAN_BYTES
     kept = s.layers * t * (6 * s.d_model + 2 * s.heads * t)

@@ -60,7 +60,8 @@ def _attribute(model: Any, ids: Any, job: dict[str, Any]) -> dict[str, Any]:
     seconds: list[float] = []
     with peak_memory_above() as peak:
         while not seconds or (len(seconds) < RUNS and sum(seconds) < ENOUGH):
-            model.record(ids[:2])  # the last prompt's pass is kept: another makes it forgotten
+            graph = None  # the last run's, which would count
+            model.record(ids[:2])  # the last pass is kept too, until another prompt's
             start = time.perf_counter()
             graph = attribute(model, ids, max_features=job["rows"], progress=False)
             seconds.append(time.perf_counter() - start)

@@ -13,8 +13,10 @@ from circuit_nb.memory import available_memory, free_memory, is_out_of_memory
 from circuit_nb.model import Record, ReplacementModel
 from circuit_nb.sources import Sources
 
-BATCH_BYTES = 2**28
-"""Working memory of one batch."""
+BATCH_BYTES = 2**26
+"""Working memory of one batch on a CPU: more would not stay near it."""
+LARGE_BATCH_BYTES = 2**28
+"""The same on an accelerator, or where what sources wrote is laid out anew for every batch."""
 
 GROUP_COST = {"cpu": 2}
 OTHER_GROUP_COST = 64
@@ -80,7 +82,9 @@ class Rows:
         self.frozen = FrozenModel(model, record)
         self.device = self.sources.device
         self.batch_size = batch_size or n_rows + self.n_targets
-        self.batch_bytes = min(BATCH_BYTES, int(SHARE_OF_MEMORY * free_memory(self.device)))
+        small = self.device.type == "cpu" and self.sources.keeps
+        most = BATCH_BYTES if small else LARGE_BATCH_BYTES
+        self.batch_bytes = min(most, int(SHARE_OF_MEMORY * free_memory(self.device)))
         self.order = torch.zeros(n_rows, dtype=torch.int64)
         """Feature of each row after the targets', in the order they were computed."""
         self.layers = record.features[:, 0].cpu()

@@ -52,6 +52,7 @@ class Sources:
 
     Attributes:
         columns: Where each source has its column.
+        keeps: Whether what was written is laid out once for all batches.
     """
 
     def __init__(self, model: ReplacementModel, record: Record) -> None:
@@ -73,7 +74,8 @@ class Sources:
         )
         self._kept: dict[int, list[_Written]] = {}
         room = SHARE_OF_MEMORY * free_memory(self.device)
-        if written * self._row_bytes <= min(KEPT_BYTES, room):
+        self.keeps = written * self._row_bytes <= min(KEPT_BYTES, room)
+        if self.keeps:
             for layer in range(self.n_layers):
                 spans = self._spans[layer]
                 self._kept[layer] = [self._lay_out(layer, span, keep=True) for span in spans]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import shutil
 import struct
@@ -119,6 +120,29 @@ def test_topk_keeps_the_largest_pre_activations(tmp_path: Path) -> None:
     for index in range(40):
         one = layer.of_features(x, torch.tensor([index] * 5))
         torch.testing.assert_close(one[1], acts[:, index])
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system has no read-ahead calls")
+@pytest.mark.parametrize("suffix", ["safetensors", "npz"])
+def test_the_rows_announced_to_the_system_are_those_read(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, matrix = tmp_path / f"x.{suffix}", torch.randn(9, 3, 4)
+    if suffix == "npz":
+        np.savez(path, other=np.ones(5), W_dec=matrix.numpy())
+    else:
+        save_file({"other": torch.ones(5), "W_dec": matrix}, path)
+    asked: list[bytes] = []
+
+    def advise(file: int, begin: int, size: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_WILLNEED
+        asked.append(os.pread(file, size, begin))
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    wanted = torch.tensor([1, 4, 8])
+    found = open_file(path).rows("W_dec", wanted)
+    torch.testing.assert_close(found, matrix[wanted])
+    assert asked == [row.numpy().tobytes() for row in found]
 
 
 def test_decoder_rows_are_read_by_row_and_in_any_order() -> None:

@@ -98,6 +98,29 @@ def attribute(
         chosen = _resolve(model, record, targets, max_logits, logit_mass)
     n_active = len(record.features)
     n_rows = n_active if max_features is None else min(max_features, n_active)
+    rows = _compute(model, record, chosen, n_rows, batch_size, progress=progress)
+    settings: dict[str, object] = {
+        "max_logits": max_logits,
+        "logit_mass": logit_mass,
+        "max_features": max_features,
+        "targets": "most likely" if targets is None else "given",
+    }
+    if len(rows.kept) < rows.columns.n:
+        settings["columns_kept"] = len(rows.kept)
+    return _graph(model, record, chosen, rows, settings)
+
+
+@torch.inference_mode()
+def _compute(
+    model: ReplacementModel,
+    record: Record,
+    chosen: _Targets,
+    n_rows: int,
+    batch_size: int | None,
+    *,
+    progress: bool,
+) -> Rows:
+    """All rows of the graph."""
     with said_when_exhausted("reading what the features write", model.device):
         rows = Rows(
             model,
@@ -121,15 +144,7 @@ def attribute(
                 f"Attribution interrupted after {rows.n_done} of {n_rows} feature rows; "
                 "nothing is left on the model."
             ) from None
-    settings: dict[str, object] = {
-        "max_logits": max_logits,
-        "logit_mass": logit_mass,
-        "max_features": max_features,
-        "targets": "most likely" if targets is None else "given",
-    }
-    if len(rows.kept) < rows.columns.n:
-        settings["columns_kept"] = len(rows.kept)
-    return _graph(model, record, chosen, rows, settings)
+    return rows
 
 
 def _check_settings(

@@ -20,7 +20,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 FIRST, SECOND = torch.device("cuda:0"), torch.device("cuda:1")
 _CPU = torch.device("cpu")
 _aten: Any = torch.ops.aten
-_MOVES = {_aten._to_copy.default, _aten.copy_.default, _aten._local_scalar_dense.default}
+_MOVES = {
+    _aten._to_copy.default, _aten.copy_.default, _aten._local_scalar_dense.default,
+    # In inference mode `.to` arrives as it is called.
+    *(getattr(_aten.to, overload) for overload in _aten.to.overloads()),
+}  # fmt: skip
 _INDEXING = {
     _aten.index.Tensor, _aten.index_put_.default, Tensor.__getitem__, Tensor.__setitem__
 }  # fmt: skip
@@ -86,9 +90,10 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if len(devices) > 1 and func not in _MOVES:
         raise RuntimeError(f"{func}: tensors are on {', '.join(map(str, devices))}")
     device = given[0].device if given and func in _MOVES else next(iter(devices), _CPU)
-    asked = kwargs.get("device")
-    if asked is not None:
-        device, kwargs = torch.device(asked), {**kwargs, "device": _CPU}
+    asked = [x for x in (*args, kwargs.get("device")) if isinstance(x, torch.device)]
+    if asked:
+        device = asked[0]
+        args, kwargs = tree_map(lambda x: _CPU if x is device else x, (args, kwargs))
     kwargs.pop("pin_memory", None)
     wrappers = {id(x.held): x for x in given if isinstance(x, Pretended)}
     result = func(*tree_map(_real, args), **tree_map(_real, kwargs))
@@ -96,8 +101,9 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     def wrapped(x: Any) -> Any:
         if not isinstance(x, Tensor) or device == _CPU:
             return x
-        # What is changed in place stays the tensor it was.
-        return wrappers[id(x)] if id(x) in wrappers else Pretended(x, device)
+        # What is changed in place, or moved to where it is, stays the tensor it was.
+        same = wrappers.get(id(x))
+        return same if same is not None and same.device == device else Pretended(x, device)
 
     return tree_map(wrapped, result)
 

@@ -9,13 +9,14 @@ A row is a gradient whose causes are asked for. It joins at its own layer, so no
 above it, and it is carried at positions up to its own only. Rows of like positions form a group;
 the gradients of all groups lie in one tensor, so that one product with a weight serves them all.
 
-At the positions before `Record.prefix` only tokens write. No row is carried there: the few vectors
-that those tokens write are carried up once, and met where attention reads them.
+At the positions before `Record.prefix` only tokens write. No row is carried there: it meets those
+tokens where attention reads them, and on most prompts all tokens above the first attention
+(`circuit_nb.tokens`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -25,6 +26,7 @@ from torch import Tensor
 from circuit_nb.frozen import Attention, FrozenBlock
 from circuit_nb.memory import Scratch
 from circuit_nb.model import Record, ReplacementModel
+from circuit_nb.tokens import Tokens
 
 KEY_BLOCK = 128
 """Keys multiplied at once: the queries before them, which cannot see them, are left out."""
@@ -68,11 +70,10 @@ class Arrival:
 
     layer: int
     """The layer; -1 for the embeddings."""
-    gradients: list[Tensor]
-    """Of each group, (positions, rows, d_model), on the layer's device: positions from the prefix
-    on, and the group's first rows, those that have joined."""
-    prefix: Tensor | None = None
-    """At the embeddings, edges of all rows to the tokens of the prefix, (rows, tokens)."""
+    by_group: list[Tensor]
+    """Of each group, the gradients, (positions, rows, d_model), on the layer's device: positions
+    from the prefix on, and the group's first rows, those that have joined. In place of gradients
+    at the embeddings, the edges to the tokens up to the group's last position, (rows, tokens)."""
 
 
 @dataclass(frozen=True)
@@ -110,21 +111,25 @@ class FrozenModel:
         self.blocks = [FrozenBlock(model, record, layer) for layer in range(len(model.blocks))]
         self.scratch = Scratch()
         """Memory of a descent, kept for the next."""
+        self.tokens = Tokens(self.blocks, record, self.scratch)
         self._most = 0
-        self._prefix_values = self._carry_up()
 
     def descend(self, starts: Starts) -> Iterator[Arrival]:
-        """Carry gradients from where they start down to the embeddings.
+        """Carry gradients from where they start down to the tokens.
 
         Yields:
-            One `Arrival` for each layer below a start, from the top, then one for the embeddings.
+            One `Arrival` for each layer below a start, from the top, then one for the tokens.
             The consumer must be done with an arrival before asking for the next.
         """
         empty = starts.vectors.new_empty(0, starts.vectors.shape[1], dtype=torch.float32)
-        lengths = [last + 1 - self.prefix for last in starts.lasts]
+        lasts = starts.lasts
+        lengths = [last + 1 - self.prefix for last in lasts]
         self._most = sum(n * rows for n, rows in zip(lengths, starts.sizes, strict=True))
         carried = _Carried(empty, [(n, 0) for n in lengths])
-        reached = empty.new_zeros(len(starts), self.prefix)
+        reached = [
+            torch.zeros(rows, last + 1, device=self.record.embeddings.device)
+            for rows, last in zip(starts.sizes, lasts, strict=True)
+        ]
         carried = self._join(carried, starts, len(self.blocks))
         for frozen in reversed(self.blocks):
             block = frozen.block
@@ -137,14 +142,16 @@ class FrozenModel:
                 skipped = frozen.skip_back(written, where)
             if block.parallel:
                 # The MLP and attention read the same place, so neither lies on the other's path.
-                self._attention(frozen, carried, starts, reached)
+                self._attention(frozen, carried, reached)
             if skipped is not None:
                 carried.flat.add_(skipped)
             carried = self._join(carried, starts, block.layer)
-            if not block.parallel:
-                self._attention(frozen, carried, starts, reached)
+            met = frozen is self.blocks[0] and self.tokens.above_attention
+            if not (block.parallel or met):
+                self._attention(frozen, carried, reached)
         flat = carried.flat.to(self.record.embeddings.device)
-        yield Arrival(-1, carried.parts(flat), reached)
+        self.tokens.meet(carried.parts(flat), reached)
+        yield Arrival(-1, reached)
 
     def _where(self, carried: _Carried) -> Tensor:
         """The position of each pair."""
@@ -192,14 +199,12 @@ class FrozenModel:
         norm = self.model.final_norm
         return norm.transpose(vectors, self.record.scales[norm.hook][where])
 
-    def _attention(
-        self, frozen: FrozenBlock, carried: _Carried, starts: Starts, reached: Tensor
-    ) -> None:
+    def _attention(self, frozen: FrozenBlock, carried: _Carried, reached: Sequence[Tensor]) -> None:
         """Add, in place, what comes back through a block's attention.
 
         Transposes of output matrix, pattern and value matrix, one matrix product each. What comes
         to the values of the prefix is contracted with what its tokens have there and added to
-        `reached`.
+        `reached`, the edges to tokens.
         """
         if not len(carried.flat):
             return
@@ -211,17 +216,18 @@ class FrozenModel:
         torch.mm(carried.flat, attention.into_heads, out=heads)
         values = self._room("values", pairs, kv_heads * d_head, device)
         values = values.view(kv_heads, pairs, d_head)
-        prefix_values = self._prefix_values[frozen.block.layer]
+        prefix_values = self.tokens.prefix_values[frozen.block.layer]
         steps = zip(
             carried.parts(heads),
             values.split([n * rows for n, rows in carried.shapes], 1),
-            reached.split(starts.sizes),
+            reached,
             strict=True,
         )
-        for by_head, own, at_tokens in steps:
+        for by_head, own, found in steps:
             if by_head.shape[1]:
                 at_prefix = self._to_values(attention, by_head, own)
-                at_tokens[: len(at_prefix)] += (at_prefix @ prefix_values).to(reached.device)
+                products = (at_prefix @ prefix_values).to(found.device)
+                found[: len(products), : self.prefix] += products
         for own, weight in zip(values, attention.out_of_values, strict=True):
             carried.flat.addmm_(own, weight)
 
@@ -255,33 +261,3 @@ class FrozenModel:
     def _room(self, name: str, n: int, width: int, device: torch.device) -> Tensor:
         """Memory for something of each pair, (n, width)."""
         return self.scratch.take(name, (n, width), device, most=self._most * width)
-
-    def _carry_up(self) -> list[Tensor]:
-        """What the tokens of the prefix have in the values of each layer.
-
-        Returns:
-            By layer, (key-value heads × positions of the prefix × d_head, tokens of the prefix).
-        """
-        k = self.prefix
-        here = torch.arange(k)
-        where = here.repeat_interleave(k)
-        own = self.record.embeddings[:k].float()
-        # (positions, tokens, d_model): the share each token has in the residual stream.
-        x = own.new_zeros(k, k, own.shape[1])
-        x[here, here] = own
-        x = x.flatten(0, 1)
-        found: list[Tensor] = []
-        for frozen in self.blocks:
-            x = x.to(frozen.block.device)
-            attention = frozen.attention(k, self.scratch)
-            kv_heads, d_head, _ = attention.out_of_values.shape
-            values = torch.matmul(x, attention.out_of_values.transpose(1, 2))
-            by_token = values.view(kv_heads, k, k, d_head).transpose(2, 3)
-            found.append(by_token.reshape(kv_heads * k * d_head, k))
-            by_query = torch.bmm(attention.pattern, values.view(kv_heads, k, k * d_head))
-            by_head = by_query.view(kv_heads, k, attention.group, k, d_head)
-            by_head = by_head.permute(1, 3, 0, 2, 4).reshape(k * k, attention.into_heads.shape[1])
-            attended = by_head @ attention.into_heads.T
-            read = x if frozen.block.parallel else x + attended
-            x = x + attended + frozen.skip(read, where)
-        return found

@@ -143,30 +143,20 @@ class Sources:
             edges: Of each group, (rows, columns up to its last position); changed in place.
         """
         if arrival.layer < 0:
-            self._contract_tokens(arrival, edges)
+            for into, found in zip(edges, arrival.by_group, strict=True):
+                columns = self.columns.tokens[: found.shape[1]].to(into.device)
+                into[:, columns] = found.to(into.device)
             return
-        gradients = [gradient.unbind() for gradient in arrival.gradients]
+        gradients = [gradient.unbind() for gradient in arrival.by_group]
         intos = [
             into[: gradient.shape[1]]
-            for into, gradient in zip(edges, arrival.gradients, strict=True)
+            for into, gradient in zip(edges, arrival.by_group, strict=True)
         ]
         most = max(len(gradient) for gradient in gradients)
         for written in self._written_at(arrival.layer, most):
             for gradient, into in zip(gradients, intos, strict=True):
                 if len(into):
                     _add_products(gradient[written.begin :], written, into)
-
-    def _contract_tokens(self, arrival: Arrival, edges: Sequence[Tensor]) -> None:
-        prefix = self.record.prefix
-        assert arrival.prefix is not None
-        sizes = [len(into) for into in edges]
-        shares = zip(edges, arrival.gradients, arrival.prefix.split(sizes), strict=True)
-        for into, gradient, at_prefix in shares:
-            own = slice(prefix, prefix + len(gradient))
-            tokens = self.record.embeddings[own, :, None].float()
-            into[:, :prefix] += at_prefix.to(into.device)
-            products = torch.bmm(gradient, tokens)[:, :, 0].T
-            into[:, self.columns.tokens[own].to(into.device)] = products.to(into.device)
 
     def _written_at(self, layer: int, positions: int) -> Iterator[_Written]:
         """What is written at a layer at so many positions from the prefix on, in spans."""

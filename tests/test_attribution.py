@@ -96,13 +96,15 @@ def test_edges_equal_autograd_and_are_complete(family: str, variant: str, tokeni
     torch.testing.assert_close(total[: len(layer)], record.activations, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("raised_bytes", [0, 2**24])
 @pytest.mark.parametrize("variant", ["plt-skip", "clt-skip", "as-added"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_tokens_of_a_longer_prefix_are_carried_up(
-    family: str, variant: str, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+    family: str, variant: str, raised_bytes: int, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny(family, tokenizer, **VARIANTS[variant])
     monkeypatch.setattr(model, "ignored_positions", lambda token_ids: 3)
+    monkeypatch.setattr("circuit_nb.tokens.RAISED_BYTES", raised_bytes)
     record = model.record(PROMPT)
     graph = _attribute(model, max_logits=3)
     expected = autograd_edges(model, record, graph.target_ids.tolist()).numpy()
@@ -140,6 +142,7 @@ def clt_graph(clt_model: Any) -> Any:
     key_block=st.sampled_from([1, 4, 128]),
     kept_bytes=st.sampled_from([0, 2**27]),
     span_bytes=st.sampled_from([1, 5000, 2**24]),
+    raised_bytes=st.sampled_from([0, 2**24]),
 )
 def test_no_setting_changes_an_edge(
     clt_model: Any,
@@ -151,6 +154,7 @@ def test_no_setting_changes_an_edge(
     key_block: int,
     kept_bytes: int,
     span_bytes: int,
+    raised_bytes: int,
 ) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -159,6 +163,7 @@ def test_no_setting_changes_an_edge(
         patch.setattr("circuit_nb.linear.KEY_BLOCK", key_block)
         patch.setattr("circuit_nb.sources.KEPT_BYTES", kept_bytes)
         patch.setattr("circuit_nb.sources.SPAN_BYTES", span_bytes)
+        patch.setattr("circuit_nb.tokens.RAISED_BYTES", raised_bytes)
         graph = _attribute(clt_model, batch_size=batch_size, max_features=max_features)
     torch.set_num_threads(before)
     assert compare(clt_graph, graph).largest_edge_difference < 1e-5

@@ -35,6 +35,7 @@ from circuit_nb.linear import FrozenModel
 from circuit_nb.model import ReplacementModel
 from circuit_nb.rows import LARGE_BATCH_BYTES, Rows
 from circuit_nb.sources import KEPT_BYTES, SPAN_BYTES, Sources
+from circuit_nb.tokens import RAISED_BYTES
 
 GPU_GB = 15.0
 CUDA_GB = 0.8
@@ -81,7 +82,9 @@ def budget(shape: Shape, length: int, rows: int) -> dict[str, Need]:
     batch = max(1, min(rows // 2, LARGE_BATCH_BYTES // per_row))
     written = 4 * columns * s.d_model
     laid_out = 0 if written <= KEPT_BYTES else 2 * SPAN_BYTES
-    kept = s.layers * t * (6 * s.d_model + 2 * s.heads * t)
+    kept = s.layers * t * (6 * s.d_model + 2 * s.heads * t) + 2 * t * s.d_model
+    raised = 4 * s.d_model * t**2
+    raised = raised if raised <= RAISED_BYTES else 0
     return {
         WEIGHTS: Need(
             "2 P, and the bridge's bias for the unembedding",
@@ -93,10 +96,10 @@ def budget(shape: Shape, length: int, rows: int) -> dict[str, Need]:
             4 * s.features * s.d_model,
         ),
         PASS: Need(
-            "L T (6 d_model + 2 heads T) + 2 T vocabulary; three times the logits, and the mean of "
-            "the unembedding in pieces",
-            kept + 2 * t * s.vocabulary,
-            6 * t * s.vocabulary + 4 * s.d_model * 2**15,
+            "L T (6 d_model + 2 heads T) + 2 T d_model; the logits of one position, and the "
+            "mean of the unembedding in pieces",
+            kept,
+            6 * s.vocabulary + 4 * s.d_model * 2**15,
         ),
         SOURCES: Need(
             "4 A d_model (float32 decoder rows, each active once, or what they write); one layer "
@@ -107,9 +110,10 @@ def budget(shape: Shape, length: int, rows: int) -> dict[str, Need]:
         ROWS: Need(
             "gradients of a batch, by residual stream and by head, and its edges, each twice; "
             "float32 matrices of a layer, thrice; its pattern, twice; two spans of 16 MiB of what "
-            "was written, if it is not kept",
-            0,
-            batch * per_row + 3 * matrix + 8 * s.heads * t**2 + laid_out,
+            "was written, if it is not kept; or five times 4 T² d_model for what tokens have above "
+            "the first attention, if that is below 16 MiB",
+            raised,
+            max(batch * per_row + 3 * matrix + 8 * s.heads * t**2 + laid_out, 4 * raised),
         ),
     }
 

@@ -169,7 +169,7 @@ def _resolve(
     logit_mass: float,
 ) -> _Targets:
     """Labels, ids, probabilities and directions of what is to be explained."""
-    probabilities = record.logits[-1].float().softmax(-1)
+    probabilities = record.next_logits.float().softmax(-1)
     if targets is None:
         top = probabilities.topk(min(max_logits, len(probabilities)))
         enough = int((top.values.cumsum(0) < logit_mass).sum()) + 1

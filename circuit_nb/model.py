@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -57,8 +57,18 @@ class Record:
     """(n, 3), rows (layer, position, index) in ascending order."""
     activations: Tensor
     """(n,)."""
-    logits: Tensor
-    """(positions, vocab), after the model's softcap if it has one."""
+    next_logits: Tensor
+    """(vocab,), at the last position, after the model's softcap if it has one."""
+    final: Tensor
+    """What is unembedded, (positions, d_model)."""
+    unembed: Callable[[Tensor], Tensor] = field(repr=False)
+    """From `final` to logits."""
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(positions, vocab). Computed when asked for: with a large vocabulary and a long prompt
+        they take more memory than everything else here."""
+        return self.unembed(self.final)
 
     @property
     def positions(self) -> int:
@@ -211,13 +221,26 @@ class ReplacementModel:
         return 1
 
     @torch.no_grad()
-    def run(self, token_ids: Tensor, hooks: Sequence[Hook] = ()) -> Tensor:
+    def run(
+        self, token_ids: Tensor, hooks: Sequence[Hook] = (), *, last_only: bool = False
+    ) -> Tensor:
         """Logits (batch, positions, vocab) of token ids (batch, positions), under hooks.
 
         The hooks are gone afterwards, also after an error.
+
+        Args:
+            token_ids: The tokens.
+            hooks: Names of hook points and what to call there.
+            last_only: Whether the logits of the last position are enough, (batch, 1, vocab).
         """
+        kept = {"logits_to_keep": 1} if last_only else {}
         with _expected_edits():
-            return self.bridge.run_with_hooks(token_ids, fwd_hooks=list(hooks))
+            return self.bridge.run_with_hooks(token_ids, fwd_hooks=list(hooks), **kept)
+
+    @torch.no_grad()
+    def unembed(self, final: Tensor) -> Tensor:
+        """Logits (…, vocab) of the residual stream after the final norm, (…, d_model)."""
+        return self.bridge.adapter.apply_output_logits_transform(self.bridge.unembed(final))
 
     @torch.no_grad()
     def run_cached(
@@ -275,10 +298,10 @@ class ReplacementModel:
         writes = [block.hook(t.output_hook) for block in self.blocks]
         patterns = [block.hook("pattern") for block in self.blocks]
         scales = [n.hook for block in self.blocks for n in block.norms] + [self.final_norm.hook]
-        names = {"hook_embed", *reads, *writes, *patterns, *scales}
+        names = {"hook_embed", "ln_final.hook_out", *reads, *writes, *patterns, *scales}
         hooks: list[Hook] = [(name, partial(keep, name=name)) for name in names]
         hooks += [(name, partial(encode, layer=layer)) for layer, name in enumerate(reads)]
-        logits = self.run(ids[None], hooks)[0]
+        logits = self.run(ids[None], hooks, last_only=True)
         record = Record(
             prompt=text,
             token_ids=ids,
@@ -290,7 +313,9 @@ class ReplacementModel:
             writes=tuple(seen[name] for name in writes),
             features=torch.cat(active),
             activations=torch.cat(values),
-            logits=logits,
+            next_logits=logits[0, -1],
+            final=seen["ln_final.hook_out"],
+            unembed=self.unembed,
         )
         _check_finite(record)
         return record
@@ -308,7 +333,8 @@ def _check_finite(record: Record) -> None:
     stages = [
         *((f"the MLP of layer {i}", w) for i, w in enumerate(record.writes)),
         ("the transcoders", record.activations),
-        ("the last layer", record.logits),
+        ("the last layer", record.final),
+        ("the logits", record.next_logits),
     ]
     for where, tensor in stages:
         # Least and greatest are NaN where anything is; unlike `isfinite`, this makes no copies.

@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 
 from circuit_nb.graph import AttributionGraph
 from circuit_nb.memory import said_when_exhausted
-from circuit_nb.model import Record, ReplacementModel
+from circuit_nb.model import ReplacementModel
+from circuit_nb.record import Record
 from circuit_nb.rows import Rows
 from circuit_nb.vocabulary import Prompt
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from circuit_nb.model import Record
+from circuit_nb.record import Record
 
 
 class Columns:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from circuit_nb.architecture import Block, Norm
 from circuit_nb.memory import Scratch
-from circuit_nb.model import Record, ReplacementModel
+from circuit_nb.model import ReplacementModel
+from circuit_nb.record import Record
 
 
 @dataclass(frozen=True)

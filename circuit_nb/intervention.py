@@ -16,8 +16,9 @@ import numpy.typing as npt
 from torch import Tensor
 
 from circuit_nb.graph import AttributionGraph, Feature, Supernode
-from circuit_nb.model import Record, ReplacementModel
+from circuit_nb.model import ReplacementModel
 from circuit_nb.patching import Edit, Patch, Reading, generate
+from circuit_nb.record import Record
 from circuit_nb.vocabulary import Prompt
 
 Freeze: TypeAlias = Literal["attention", "all", "none"]

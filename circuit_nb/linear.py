@@ -25,7 +25,8 @@ from torch import Tensor
 
 from circuit_nb.frozen import Attention, FrozenBlock
 from circuit_nb.memory import Scratch
-from circuit_nb.model import Record, ReplacementModel
+from circuit_nb.model import ReplacementModel
+from circuit_nb.record import Record
 from circuit_nb.tokens import Tokens
 
 KEY_BLOCK = 128

@@ -1,4 +1,4 @@
-"""The replacement model: a language model with its transcoders, and one recorded pass of it."""
+"""The replacement model: a language model with its transcoders, and how it is loaded and run."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import os
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from circuit_nb import hub
 from circuit_nb.architecture import Block, Norm, blocks_of, family_of, norm_of
+from circuit_nb.bridges import open_bridge
 from circuit_nb.known import WORKING_BYTES
 from circuit_nb.memory import free_memory, said_when_exhausted
+from circuit_nb.record import Record, check_finite
 from circuit_nb.transcoder_files import open_transcoders
 from circuit_nb.transcoders import Transcoders
 from circuit_nb.vocabulary import Prompt, Vocabulary
@@ -28,60 +29,6 @@ _PIECE = 2**14
 """Columns of the unembedding that are widened to float32 at once."""
 
 Hook: TypeAlias = "tuple[str, Callable[[Tensor, Any], Tensor | None]]"
-
-
-@dataclass(frozen=True)
-class Record:
-    """One forward pass: everything the linear model of a prompt is made of.
-
-    Tensors carry no gradient. What belongs to a layer is on that layer's device, everything else
-    on the model's. n is the number of active features, those of the ignored prefix left out.
-    """
-
-    prompt: str
-    token_ids: Tensor
-    """(positions,)."""
-    ignored: int
-    """Number of positions at the start whose features and errors are left out."""
-    patterns: tuple[Tensor, ...]
-    """Attention patterns by layer, each (heads, query, key)."""
-    scales: dict[str, Tensor]
-    """Norm denominators by hook name, each (positions, 1)."""
-    embeddings: Tensor
-    """(positions, d_model), as they enter the first block (without position embeddings)."""
-    reads: tuple[Tensor, ...]
-    """What the transcoders read, by layer, each (positions, d_model)."""
-    writes: tuple[Tensor, ...]
-    """What the transcoders reconstruct, by layer, each (positions, d_model)."""
-    features: Tensor
-    """(n, 3), rows (layer, position, index) in ascending order."""
-    activations: Tensor
-    """(n,)."""
-    next_logits: Tensor
-    """(vocab,), at the last position, after the model's softcap if it has one."""
-    final: Tensor
-    """What is unembedded, (positions, d_model)."""
-    unembed: Callable[[Tensor], Tensor] = field(repr=False)
-    """From `final` to logits."""
-
-    @cached_property
-    def logits(self) -> Tensor:
-        """(positions, vocab). Computed when asked for: with a large vocabulary and a long prompt
-        they take more memory than everything else here."""
-        return self.unembed(self.final)
-
-    @property
-    def positions(self) -> int:
-        """Length of the prompt in tokens."""
-        return len(self.token_ids)
-
-    @property
-    def prefix(self) -> int:
-        """How many positions at the start have nothing but tokens to explain, and none to ask for.
-
-        These are the ignored ones, but never all: what comes next is asked for at the last.
-        """
-        return min(self.ignored, self.positions - 1)
 
 
 class ReplacementModel:
@@ -317,7 +264,7 @@ class ReplacementModel:
             final=seen["ln_final.hook_out"],
             unembed=self.unembed,
         )
-        _check_finite(record)
+        check_finite(record)
         return record
 
 
@@ -327,22 +274,6 @@ def _expected_edits() -> Generator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="A forward hook edited hook_scale")
         yield
-
-
-def _check_finite(record: Record) -> None:
-    stages = [
-        *((f"the MLP of layer {i}", w) for i, w in enumerate(record.writes)),
-        ("the transcoders", record.activations),
-        ("the last layer", record.final),
-        ("the logits", record.next_logits),
-    ]
-    for where, tensor in stages:
-        # Least and greatest are NaN where anything is; unlike `isfinite`, this makes no copies.
-        if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
-            raise ValueError(
-                f"The pass produced NaN or infinity in {where}: the weights are damaged, or "
-                f"{tensor.dtype} is too narrow for this model (try dtype=torch.float32)."
-            )
 
 
 def load(
@@ -405,7 +336,7 @@ def load(
             dtype = _dtype_that_fits(place, model, transcoders)
     dtype = dtype or torch.float32
     with said_when_exhausted("loading the model", place):
-        bridge = _bridge(model, place, dtype, tokenizer, device_map)
+        bridge = open_bridge(model, place, dtype, tokenizer, device_map)
         opened = ReplacementModel(bridge, transcoders, name=name, revision=revision)
         opened.place_transcoders(None if given else dtype, keep_encoders=keep_encoders)
     return opened
@@ -424,42 +355,3 @@ def _dtype_that_fits(device: torch.device, model: Path, transcoders: Transcoders
     weights = weights_in(model) + transcoders.encoder_weights
     fits = 4 * weights + WORKING_BYTES <= free_memory(device)
     return torch.float32 if fits else torch.bfloat16
-
-
-def _bridge(
-    model: Any,
-    device: torch.device,
-    dtype: torch.dtype,
-    tokenizer: Any,
-    device_map: str | Mapping[str, int | str] | None,
-) -> Any:
-    from transformer_lens.model_bridge import TransformerBridge
-
-    if isinstance(model, TransformerBridge):
-        return model
-    if isinstance(model, Path):
-        place = {"device": device} if device_map is None else {"device_map": device_map}
-        try:
-            return TransformerBridge.boot_transformers(str(model), **place, dtype=dtype)
-        except (SafetensorError, OSError) as error:
-            raise ValueError(
-                f"{model} cannot be read as a Hugging Face model ({error}); the folder needs "
-                "config.json, the tokenizer's files and undamaged weights."
-            ) from error
-    return _wrap(model, tokenizer, device, dtype)
-
-
-def _wrap(hf_model: Any, tokenizer: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """A bridge around a Hugging Face model that is in memory."""
-    from transformer_lens.model_bridge.sources import build_bridge_from_module
-
-    if tokenizer is None:
-        raise ValueError("A model in memory needs its tokenizer: load(model, …, tokenizer=…).")
-    hf_model = hf_model.to(device=device, dtype=dtype).eval()
-    # Attention patterns are only materialised by the eager implementation.
-    hf_model.config._attn_implementation = "eager"
-    kind = type(hf_model).__name__
-    hf_model.config.architectures = hf_model.config.architectures or [kind]
-    bridge = build_bridge_from_module(hf_model, kind, hf_config=hf_model.config)
-    bridge.tokenizer = tokenizer
-    return bridge

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from circuit_nb.graph import Feature
-from circuit_nb.model import Hook, Record, ReplacementModel
+from circuit_nb.model import Hook, ReplacementModel
+from circuit_nb.record import Record
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from circuit_nb.linear import FrozenModel, Starts
 from circuit_nb.memory import available_memory, free_memory, is_out_of_memory
-from circuit_nb.model import Record, ReplacementModel
+from circuit_nb.model import ReplacementModel
+from circuit_nb.record import Record
 from circuit_nb.sources import Sources
 
 BATCH_BYTES = 2**26

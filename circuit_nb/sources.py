@@ -15,7 +15,8 @@ from torch import Tensor
 from circuit_nb.columns import Columns
 from circuit_nb.linear import Arrival
 from circuit_nb.memory import Scratch, free_memory
-from circuit_nb.model import Record, ReplacementModel
+from circuit_nb.model import ReplacementModel
+from circuit_nb.record import Record
 
 KEPT_BYTES = 2**27
 """Up to this size, what sources wrote is laid out once for all batches; beyond it, for each."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from circuit_nb.frozen import FrozenBlock
 from circuit_nb.memory import Scratch
-from circuit_nb.model import Record
+from circuit_nb.record import Record
 
 RAISED_BYTES = 2**24
 """Up to this size, what each token has at each position above the first attention is kept."""

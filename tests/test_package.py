@@ -14,8 +14,8 @@ import circuit_nb
 PACKAGE = Path(circuit_nb.__file__).parent
 
 LAYERS = (
-    {"graph", "weight_files", "known", "http_client", "vocabulary", "memory"},
-    {"analysis", "architecture", "transcoders", "hub_errors", "machine"},
+    {"graph", "weight_files", "known", "http_client", "vocabulary", "memory", "record"},
+    {"analysis", "architecture", "transcoders", "hub_errors", "machine", "bridges"},
     {"hub", "neuronpedia", "transcoder_files"},
     {"model"},
     {"frozen", "columns", "patching", "chat"},

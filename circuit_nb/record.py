@@ -1,0 +1,85 @@
+"""One recorded forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Record:
+    """One forward pass: everything the linear model of a prompt is made of.
+
+    Tensors carry no gradient. What belongs to a layer is on that layer's device, everything else
+    on the model's. n is the number of active features, those of the ignored prefix left out.
+    """
+
+    prompt: str
+    token_ids: Tensor
+    """(positions,)."""
+    ignored: int
+    """Number of positions at the start whose features and errors are left out."""
+    patterns: tuple[Tensor, ...]
+    """Attention patterns by layer, each (heads, query, key)."""
+    scales: dict[str, Tensor]
+    """Norm denominators by hook name, each (positions, 1)."""
+    embeddings: Tensor
+    """(positions, d_model), as they enter the first block (without position embeddings)."""
+    reads: tuple[Tensor, ...]
+    """What the transcoders read, by layer, each (positions, d_model)."""
+    writes: tuple[Tensor, ...]
+    """What the transcoders reconstruct, by layer, each (positions, d_model)."""
+    features: Tensor
+    """(n, 3), rows (layer, position, index) in ascending order."""
+    activations: Tensor
+    """(n,)."""
+    next_logits: Tensor
+    """(vocab,), at the last position, after the model's softcap if it has one."""
+    final: Tensor
+    """What is unembedded, (positions, d_model)."""
+    unembed: Callable[[Tensor], Tensor] = field(repr=False)
+    """From `final` to logits."""
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(positions, vocab). Computed when asked for: with a large vocabulary and a long prompt
+        they take more memory than everything else here."""
+        return self.unembed(self.final)
+
+    @property
+    def positions(self) -> int:
+        """Length of the prompt in tokens."""
+        return len(self.token_ids)
+
+    @property
+    def prefix(self) -> int:
+        """How many positions at the start have nothing but tokens to explain, and none to ask for.
+
+        These are the ignored ones, but never all: what comes next is asked for at the last.
+        """
+        return min(self.ignored, self.positions - 1)
+
+
+def check_finite(record: Record) -> None:
+    """Refuse a pass that cannot be explained.
+
+    Raises:
+        ValueError: If it produced NaN or infinity; it says where first.
+    """
+    stages = [
+        *((f"the MLP of layer {i}", w) for i, w in enumerate(record.writes)),
+        ("the transcoders", record.activations),
+        ("the last layer", record.final),
+        ("the logits", record.next_logits),
+    ]
+    for where, tensor in stages:
+        # Least and greatest are NaN where anything is; unlike `isfinite`, this makes no copies.
+        if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
+            raise ValueError(
+                f"The pass produced NaN or infinity in {where}: the weights are damaged, or "
+                f"{tensor.dtype} is too narrow for this model (try dtype=torch.float32)."
+            )

@@ -45,9 +45,9 @@ class Tokens:
         fits = 4 * len(own) * own.numel() <= RAISED_BYTES
         self.above_attention = fits and not blocks[0].block.parallel
         if self.above_attention:
-            x = self._apart(own)
+            x = self._apart(own.to(blocks[0].block.device))
             x = x + self._attend(blocks[0], x)[1]
-            self._vectors = x[self.prefix :].transpose(1, 2)
+            self._vectors = x[self.prefix :].transpose(1, 2).to(own.device)
         else:
             self._vectors = own[self.prefix :, :, None]
 

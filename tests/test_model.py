@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import GOLDEN, PROMPT, Case, hf_model, tiny, transcoders
+from families import FAMILIES, GOLDEN, PROMPT, Case, hf_model, tiny, transcoders
 from safetensors.torch import load_file, save_file
 
 from circuit_nb import load
@@ -27,6 +27,18 @@ def test_logits_are_those_of_hugging_face(case: Case, case_model: Any) -> None:
     torch.testing.assert_close(
         record.logits, torch.from_numpy(case.data["hf_logits"]), atol=1e-5, rtol=0
     )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pass_unembeds_the_last_position_and_the_others_when_asked(
+    family: str, tokenizer: Any
+) -> None:
+    model = tiny(family, tokenizer)
+    record = model.record(PROMPT)
+    own = model.bridge.original_model(record.token_ids[None]).logits[0]
+    assert "logits" not in vars(record)
+    torch.testing.assert_close(record.next_logits, own[-1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(record.logits, own, atol=1e-5, rtol=0)
 
 
 def test_a_special_token_is_prepended_once(model: Any) -> None:

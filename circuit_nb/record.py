@@ -46,8 +46,8 @@ class Record:
 
     @cached_property
     def logits(self) -> Tensor:
-        """(positions, vocab). Computed when asked for: with a large vocabulary and a long prompt
-        they take more memory than everything else here."""
+        """(positions, vocab). Computed when asked for: with a large vocabulary they can take as
+        much memory as everything else here."""
         return self.unembed(self.final)
 
     @property

@@ -67,14 +67,12 @@ class Starts:
 
 @dataclass(frozen=True)
 class Arrival:
-    """Gradients that have arrived where a layer's MLP writes, or at the embeddings."""
+    """Gradients that have arrived where a layer's MLP writes."""
 
     layer: int
-    """The layer; -1 for the embeddings."""
-    by_group: list[Tensor]
-    """Of each group, the gradients, (positions, rows, d_model), on the layer's device: positions
-    from the prefix on, and the group's first rows, those that have joined. In place of gradients
-    at the embeddings, the edges to the tokens up to the group's last position, (rows, tokens)."""
+    gradients: list[Tensor]
+    """Of each group, (positions, rows, d_model), on the layer's device: positions from the prefix
+    on, and the group's first rows, those that have joined."""
 
 
 @dataclass(frozen=True)
@@ -115,22 +113,22 @@ class FrozenModel:
         self.tokens = Tokens(self.blocks, record, self.scratch)
         self._most = 0
 
-    def descend(self, starts: Starts) -> Iterator[Arrival]:
+    def descend(self, starts: Starts, at_tokens: Sequence[Tensor]) -> Iterator[Arrival]:
         """Carry gradients from where they start down to the tokens.
 
+        Args:
+            starts: Where they start.
+            at_tokens: Of each group, edges to the tokens up to its last position, (rows, tokens),
+                where the embeddings are; added to, and complete once all arrivals have been.
+
         Yields:
-            One `Arrival` for each layer below a start, from the top, then one for the tokens.
-            The consumer must be done with an arrival before asking for the next.
+            One `Arrival` for each layer below a start, from the top. The consumer must be done
+            with it before asking for the next.
         """
         empty = starts.vectors.new_empty(0, starts.vectors.shape[1], dtype=torch.float32)
-        lasts = starts.lasts
-        lengths = [last + 1 - self.prefix for last in lasts]
+        lengths = [last + 1 - self.prefix for last in starts.lasts]
         self._most = sum(n * rows for n, rows in zip(lengths, starts.sizes, strict=True))
         carried = _Carried(empty, [(n, 0) for n in lengths])
-        reached = [
-            torch.zeros(rows, last + 1, device=self.record.embeddings.device)
-            for rows, last in zip(starts.sizes, lasts, strict=True)
-        ]
         carried = self._join(carried, starts, len(self.blocks))
         for frozen in reversed(self.blocks):
             block = frozen.block
@@ -143,16 +141,15 @@ class FrozenModel:
                 skipped = frozen.skip_back(written, where)
             if block.parallel:
                 # The MLP and attention read the same place, so neither lies on the other's path.
-                self._attention(frozen, carried, reached)
+                self._attention(frozen, carried, at_tokens)
             if skipped is not None:
                 carried.flat.add_(skipped)
             carried = self._join(carried, starts, block.layer)
             met = frozen is self.blocks[0] and self.tokens.above_attention
             if not (block.parallel or met):
-                self._attention(frozen, carried, reached)
+                self._attention(frozen, carried, at_tokens)
         flat = carried.flat.to(self.record.embeddings.device)
-        self.tokens.meet(carried.parts(flat), reached)
-        yield Arrival(-1, reached)
+        self.tokens.meet(carried.parts(flat), at_tokens)
 
     def _where(self, carried: _Carried) -> Tensor:
         """The position of each pair."""
@@ -200,12 +197,14 @@ class FrozenModel:
         norm = self.model.final_norm
         return norm.transpose(vectors, self.record.scales[norm.hook][where])
 
-    def _attention(self, frozen: FrozenBlock, carried: _Carried, reached: Sequence[Tensor]) -> None:
+    def _attention(
+        self, frozen: FrozenBlock, carried: _Carried, at_tokens: Sequence[Tensor]
+    ) -> None:
         """Add, in place, what comes back through a block's attention.
 
         Transposes of output matrix, pattern and value matrix, one matrix product each. What comes
         to the values of the prefix is contracted with what its tokens have there and added to
-        `reached`, the edges to tokens.
+        `at_tokens`, as for `descend`.
         """
         if not len(carried.flat):
             return
@@ -221,7 +220,7 @@ class FrozenModel:
         steps = zip(
             carried.parts(heads),
             values.split([n * rows for n, rows in carried.shapes], 1),
-            reached,
+            at_tokens,
             strict=True,
         )
         for by_head, own, found in steps:

@@ -324,10 +324,7 @@ def load(
         model, transcoders = atlas.model_folder(), transcoders or atlas.transcoder_folder()
     given = isinstance(transcoders, Transcoders)
     if not isinstance(transcoders, Transcoders):
-        found = hub.transcoder_set(transcoders or hub.default_transcoders(name))
-        transcoders = open_transcoders(found.folder, files=found.files)
-        source = name if name == "atlas" else found.name
-        transcoders = replace(transcoders, source=source, revision=found.revision)
+        transcoders = _open_set(transcoders or hub.default_transcoders(name), name)
     revision = None
     if isinstance(model, (str, os.PathLike)):
         found = hub.model_source(os.fspath(model))
@@ -340,6 +337,14 @@ def load(
         opened = ReplacementModel(bridge, transcoders, name=name, revision=revision)
         opened.place_transcoders(None if given else dtype, keep_encoders=keep_encoders)
     return opened
+
+
+def _open_set(transcoders: str | os.PathLike[str], model: str) -> Transcoders:
+    """Transcoders of a folder or on the Hub, with where they come from."""
+    found = hub.transcoder_set(transcoders)
+    source = model if model == "atlas" else found.name
+    opened = open_transcoders(found.folder, files=found.files)
+    return replace(opened, source=source, revision=found.revision)
 
 
 def _default_device() -> torch.device:

@@ -210,8 +210,15 @@ class Rows:
             torch.zeros(rows, self.columns.up_to(last), device=self.device)
             for rows, last in zip(starts.sizes, starts.lasts, strict=True)
         ]
-        for arrival in self.frozen.descend(starts):
+        at_tokens = [
+            torch.zeros(rows, last + 1, device=self.record.embeddings.device)
+            for rows, last in zip(starts.sizes, starts.lasts, strict=True)
+        ]
+        for arrival in self.frozen.descend(starts, at_tokens):
             self.sources.contract(arrival, edges)
+        for into, found in zip(edges, at_tokens, strict=True):
+            columns = self.columns.tokens[: found.shape[1]].to(into.device)
+            into[:, columns] = found.to(into.device)
         for layers, found in zip(starts.layers.split(starts.sizes), edges, strict=True):
             first = self.blocks[-1].numbers.stop if self.blocks else 0
             numbers = slice(first, first + len(layers))

@@ -1,4 +1,4 @@
-"""What wrote into the residual stream on one prompt: features, errors and tokens.
+"""What the layers wrote into the residual stream on one prompt: features and errors.
 
 A gradient that arrives where a layer writes is contracted with everything written there. Each
 source has a column (`circuit_nb.columns`).
@@ -41,7 +41,7 @@ class _Written:
 
 
 class Sources:
-    """Every source of a prompt and what it wrote.
+    """Every source of a prompt but its tokens, and what it wrote.
 
     Decoder rows are read from the transcoders' files once for each feature that is active
     anywhere in the prompt, and kept once, however often it is active. If what the sources write
@@ -137,21 +137,16 @@ class Sources:
         return rows
 
     def contract(self, arrival: Arrival, edges: Sequence[Tensor]) -> None:
-        """Add what arrives at one layer's sources, or at the tokens.
+        """Add what arrives at one layer's sources.
 
         Args:
             arrival: The gradients.
             edges: Of each group, (rows, columns up to its last position); changed in place.
         """
-        if arrival.layer < 0:
-            for into, found in zip(edges, arrival.by_group, strict=True):
-                columns = self.columns.tokens[: found.shape[1]].to(into.device)
-                into[:, columns] = found.to(into.device)
-            return
-        gradients = [gradient.unbind() for gradient in arrival.by_group]
+        gradients = [gradient.unbind() for gradient in arrival.gradients]
         intos = [
             into[: gradient.shape[1]]
-            for into, gradient in zip(edges, arrival.by_group, strict=True)
+            for into, gradient in zip(edges, arrival.gradients, strict=True)
         ]
         most = max(len(gradient) for gradient in gradients)
         for written in self._written_at(arrival.layer, most):

@@ -51,14 +51,14 @@ class Tokens:
         else:
             self._vectors = own[self.prefix :, :, None]
 
-    def meet(self, gradients: Sequence[Tensor], reached: Sequence[Tensor]) -> None:
+    def meet(self, gradients: Sequence[Tensor], at_tokens: Sequence[Tensor]) -> None:
         """Add, in place, the products of rows with the tokens.
 
         Args:
             gradients: Of each group of rows, (positions from the prefix on, rows, d_model).
-            reached: Of each group, edges to the tokens up to its last position, (rows, tokens).
+            at_tokens: Of each group, edges to the tokens up to its last position, (rows, tokens).
         """
-        for gradient, found in zip(gradients, reached, strict=True):
+        for gradient, found in zip(gradients, at_tokens, strict=True):
             # (positions, d_model, tokens): all of them, or of each position its own.
             vectors = self._vectors[: len(gradient), :, : found.shape[1]]
             products = torch.bmm(gradient, vectors)

@@ -34,7 +34,13 @@ def test_a_pass_unembeds_the_last_position_and_the_others_when_asked(
     family: str, tokenizer: Any
 ) -> None:
     model = tiny(family, tokenizer)
+    unembedded: list[int] = []
+    handle = model.bridge.unembed.register_forward_hook(
+        lambda module, args, logits: unembedded.append(logits.shape[1])
+    )
     record = model.record(PROMPT)
+    handle.remove()
+    assert unembedded == [1]
     own = model.bridge.original_model(record.token_ids[None]).logits[0]
     assert "logits" not in vars(record)
     torch.testing.assert_close(record.next_logits, own[-1], atol=1e-5, rtol=0)

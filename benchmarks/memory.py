@@ -31,11 +31,11 @@ from gemma_shaped import FULL_VOCABULARY, Shape, prompt, write
 from measuring import _allocated
 
 from circuit_nb import attribute, load
-from circuit_nb.linear import FrozenModel
+from circuit_nb.attribution.descent import FrozenModel
+from circuit_nb.attribution.rows import LARGE_BATCH_BYTES, Rows
+from circuit_nb.attribution.token_shares import RAISED_BYTES
+from circuit_nb.attribution.written import KEPT_BYTES, SPAN_BYTES, Sources
 from circuit_nb.model import ReplacementModel
-from circuit_nb.rows import LARGE_BATCH_BYTES, Rows
-from circuit_nb.sources import KEPT_BYTES, SPAN_BYTES, Sources
-from circuit_nb.tokens import RAISED_BYTES
 
 GPU_GB = 15.0
 CUDA_GB = 0.8

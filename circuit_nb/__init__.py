@@ -9,17 +9,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from circuit_nb.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from circuit_nb import analysis, cards, figures, neuronpedia, panels
     from circuit_nb.analysis import prune, scores
-    from circuit_nb.attribution import Target, attribute
+    from circuit_nb.attribution.compute import attribute
+    from circuit_nb.attribution.targets import Target
     from circuit_nb.graph import AttributionGraph, Feature, Supernode
-    from circuit_nb.intervention import Intervention, Outcome, intervene
-    from circuit_nb.known import known_models
-    from circuit_nb.model import ReplacementModel, load
+    from circuit_nb.hub.known import known_models
+    from circuit_nb.intervention.change import Intervention
+    from circuit_nb.intervention.outcome import Outcome
+    from circuit_nb.intervention.run import intervene
+    from circuit_nb.model.loading import load
+    from circuit_nb.model.replacement import ReplacementModel
     from circuit_nb.panels import explore
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AttributionGraph",
@@ -57,7 +61,7 @@ _HOME = {
     "Outcome": "intervention",
     "intervene": "intervention",
     "explore": "panels",
-    "known_models": "known",
+    "known_models": "hub",
 }
 """The module each public name lives in; public modules are not listed."""
 

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from circuit_nb import __version__
+from circuit_nb.hub.embedded import DEFAULT
+from circuit_nb.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
 
     attribute = commands.add_parser("attribute", help="the attribution graph of a prompt")
     attribute.add_argument("--prompt", required=True, help="the text to explain")
-    attribute.add_argument("--model", default="atlas", help="folder or Hub id (atlas)")
+    attribute.add_argument("--model", default=DEFAULT, help=f"folder or Hub id ({DEFAULT})")
     attribute.add_argument("--transcoders", help="folder or Hub id (the model's default set)")
     attribute.add_argument(
         "-o",
@@ -81,7 +82,9 @@ def _attribute(options: argparse.Namespace) -> int:
         raise ValueError(f"{output} ends in none of {', '.join(sorted(writers))}; give one.")
     import torch
 
-    from circuit_nb import attribute, load, scores
+    from circuit_nb.analysis import scores
+    from circuit_nb.attribution import attribute
+    from circuit_nb.model import load
 
     model = load(
         options.model,

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from circuit_nb import analysis, atlas, figures
-from circuit_nb.attribution import attribute
+from circuit_nb.attribution.compute import attribute
 from circuit_nb.figures.names import node_title
 from circuit_nb.graph import AttributionGraph, Supernode, TargetNode, TokenNode
-from circuit_nb.intervention import Intervention, Outcome, intervene_many
-from circuit_nb.model import ReplacementModel, load
+from circuit_nb.intervention.change import Intervention
+from circuit_nb.intervention.outcome import Outcome
+from circuit_nb.intervention.run import intervene_many
+from circuit_nb.model.loading import load
+from circuit_nb.model.replacement import ReplacementModel
 
 OAKLAND = atlas.DALLAS.replace("Dallas", "Oakland")
 

@@ -28,7 +28,7 @@ from circuit_nb.neuronpedia import Annotations
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 NOTEBOOK = NOTEBOOKS / "gemma_tour.ipynb"
 GPU = """
-from circuit_nb import machine
+from circuit_nb.hub import machine
 machine.look = lambda: machine.Machine("made up", 16.0, True)
 """
 """Lets the demonstration choose Gemma where there is no GPU."""

@@ -23,7 +23,7 @@ from circuit_nb.cards.types import (
 )
 
 if TYPE_CHECKING:
-    from circuit_nb.model import ReplacementModel
+    from circuit_nb.model.replacement import ReplacementModel
 
 _BINS = 20
 _EXAMPLES = 5

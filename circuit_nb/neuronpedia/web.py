@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from circuit_nb import __version__
-from circuit_nb.http_client import httpx
+from circuit_nb.hub.http_client import httpx
 from circuit_nb.neuronpedia.strict_json import MAX_BYTES
+from circuit_nb.version import __version__
 
 _RETRIED = (408, 429, 500, 502, 503, 504)
 _CHUNK = 2**16

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from circuit_nb import __version__
 from circuit_nb.analysis import cumulative_influence, scores
 from circuit_nb.graph import AttributionGraph, ErrorNode, Feature, Node, TargetNode
 from circuit_nb.neuronpedia import ids
 from circuit_nb.neuronpedia.annotations import Annotations
+from circuit_nb.version import __version__
 
 EXTENSION = "circuit_nb"
 """Key of `metadata` under which we keep what the format has no field for."""

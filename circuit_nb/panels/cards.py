@@ -10,7 +10,7 @@ from circuit_nb.graph import AttributionGraph
 
 if TYPE_CHECKING:
     from circuit_nb.cards import Example, FeatureCard, Texts
-    from circuit_nb.model import ReplacementModel
+    from circuit_nb.model.replacement import ReplacementModel
 
 Key: TypeAlias = tuple[int, int]
 """(layer, index)."""

@@ -22,7 +22,8 @@ from circuit_nb.panels.subgraph import SubgraphPanel
 from circuit_nb.panels.switches import SwitchesPanel
 
 if TYPE_CHECKING:
-    from circuit_nb.model import Prompt, ReplacementModel
+    from circuit_nb.model.replacement import ReplacementModel
+    from circuit_nb.model.vocabulary import Prompt
 
 
 class Explorer(Panel):
@@ -133,7 +134,7 @@ class _Explore:
             raise TypeError("Give a prompt too: explore(model, prompt), or explore(graph).")
         if isinstance(prompt, AttributionGraph):
             return _open(Session(prompt, model, cards=cards), propose)
-        from circuit_nb.attribution import attribute
+        from circuit_nb.attribution.compute import attribute
 
         return _open(Session(attribute(model, prompt), model, cards=cards), propose)
 

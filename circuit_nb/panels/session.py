@@ -17,8 +17,9 @@ from circuit_nb.panels.state import Added, Setup, Switch
 from circuit_nb.panels.workbench import Workbench, held
 
 if TYPE_CHECKING:
-    from circuit_nb.intervention import Intervention, Outcome
-    from circuit_nb.model import ReplacementModel
+    from circuit_nb.intervention.change import Intervention
+    from circuit_nb.intervention.outcome import Outcome
+    from circuit_nb.model.replacement import ReplacementModel
 
 TOP_TOKENS = 10
 """Next tokens compared before and after."""
@@ -92,7 +93,7 @@ class Session(Workbench):
 
     def _probabilities(self, shares: npt.NDArray[np.float32]) -> dict[str, float]:
         """Of the union of the most likely tokens before and after, by the token's text."""
-        from circuit_nb.intervention import most_likely
+        from circuit_nb.intervention.outcome import most_likely
 
         assert self.outcome is not None and self.model is not None
         both = (self.outcome.before.probabilities, self.outcome.after.probabilities)
@@ -180,7 +181,7 @@ class Session(Workbench):
         Raises:
             ValueError: If there is no model, or the prompt is not one.
         """
-        from circuit_nb.attribution import attribute
+        from circuit_nb.attribution.compute import attribute
 
         self.busy = "Reading the other prompt"
         try:
@@ -228,7 +229,7 @@ class Session(Workbench):
         ]
         if not changed:
             return []
-        from circuit_nb.intervention import Intervention
+        from circuit_nb.intervention.change import Intervention
 
         made: list[Intervention] = []
         for row, switch in changed:
@@ -245,7 +246,7 @@ class Session(Workbench):
         """Run the model under the switches and set `outcome`; without a model do nothing."""
         if self.model is None:
             return
-        from circuit_nb.intervention import intervene
+        from circuit_nb.intervention.run import intervene
 
         self.busy = "Running the model"
         try:

@@ -12,7 +12,7 @@ from circuit_nb.panels.session import Session
 from circuit_nb.panels.state import Setup
 
 if TYPE_CHECKING:
-    from circuit_nb.model import ReplacementModel
+    from circuit_nb.model.replacement import ReplacementModel
 
 _TRAITS = ("kept", "errors", "links", "new_tokens")
 

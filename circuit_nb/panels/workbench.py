@@ -21,7 +21,7 @@ from circuit_nb.panels.cards import Cards, CardSource
 from circuit_nb.panels.state import Setup
 
 if TYPE_CHECKING:
-    from circuit_nb.model import ReplacementModel
+    from circuit_nb.model.replacement import ReplacementModel
 
 UNDO_DEPTH = 100
 """How many changes can be undone."""

@@ -1,0 +1,49 @@
+"""Text continued under a patch, one token at a time, from a key-value cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from circuit_nb.intervention.hooks import Patch
+
+
+def generate(
+    patch: Patch, logits: Tensor, cache: Any, *, n_tokens: int, temperature: float, seed: int
+) -> list[list[int]]:
+    """Continue every row of a patched pass, with its key-value cache.
+
+    Args:
+        patch: The patch whose `run` gave `logits` and `cache`.
+        logits: (rows, positions, vocab).
+        cache: The key-value cache.
+        n_tokens: How many tokens to generate at most.
+        temperature: 0 takes the most likely token; otherwise rows are sampled with the same
+            random numbers, so that rows with equal probabilities say the same.
+        seed: Seed of the sampling.
+
+    Returns:
+        Token ids of each row, up to the first end-of-text token.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    stop = patch.model.tokenizer.eos_token_id
+    rows: list[list[int]] = [[] for _ in range(len(logits))]
+    done = [False] * len(rows)
+    latest = logits[:, -1]
+    for i in range(n_tokens):
+        scores = latest.float()
+        if temperature > 0:
+            # The largest of logits plus Gumbel noise is a sample of the softmax.
+            uniform = torch.rand(scores.shape[1], generator=generator).clamp(min=1e-20)
+            scores = scores / temperature - (-uniform.log()).log().to(scores.device)
+        tokens = scores.argmax(-1)
+        for row, token in enumerate(tokens.tolist()):
+            done[row] = done[row] or token == stop
+            if not done[row]:
+                rows[row].append(token)
+        if all(done) or i == n_tokens - 1:
+            break
+        latest, cache = patch.step(tokens, patch.record.positions + i, cache)
+    return rows

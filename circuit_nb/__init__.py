@@ -12,12 +12,24 @@ from typing import TYPE_CHECKING
 from circuit_nb.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from circuit_nb import analysis, cards, figures, neuronpedia, panels
+    from circuit_nb import (
+        analysis,
+        atlas,
+        attribution,
+        cards,
+        figures,
+        hub,
+        intervention,
+        neuronpedia,
+        panels,
+        published,
+        transcoders,
+    )
     from circuit_nb.analysis import prune, scores
     from circuit_nb.attribution.compute import attribute
     from circuit_nb.attribution.targets import Target
     from circuit_nb.graph import AttributionGraph, Feature, Supernode
-    from circuit_nb.hub.known import known_models
+    from circuit_nb.hub import known_models, machine
     from circuit_nb.intervention.change import Intervention
     from circuit_nb.intervention.outcome import Outcome
     from circuit_nb.intervention.run import intervene
@@ -34,17 +46,26 @@ __all__ = [
     "Supernode",
     "Target",
     "analysis",
+    "atlas",
     "attribute",
+    "attribution",
     "cards",
+    "chat_prompt",
     "explore",
     "figures",
+    "hub",
     "intervene",
+    "intervene_many",
+    "intervention",
     "known_models",
     "load",
+    "machine",
     "neuronpedia",
     "panels",
     "prune",
+    "published",
     "scores",
+    "transcoders",
 ]
 
 _HOME = {
@@ -54,14 +75,17 @@ _HOME = {
     "prune": "analysis",
     "scores": "analysis",
     "ReplacementModel": "model",
+    "chat_prompt": "model",
     "load": "model",
     "Target": "attribution",
     "attribute": "attribution",
     "Intervention": "intervention",
     "Outcome": "intervention",
     "intervene": "intervention",
+    "intervene_many": "intervention",
     "explore": "panels",
     "known_models": "hub",
+    "machine": "hub",
 }
 """The module each public name lives in; public modules are not listed."""
 

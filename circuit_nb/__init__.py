@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from circuit_nb.hub import known_models, machine
     from circuit_nb.intervention.change import Intervention
     from circuit_nb.intervention.outcome import Outcome
-    from circuit_nb.intervention.run import intervene
+    from circuit_nb.intervention.run import intervene, intervene_many
+    from circuit_nb.model.chat import chat_prompt
     from circuit_nb.model.loading import load
     from circuit_nb.model.replacement import ReplacementModel
     from circuit_nb.panels import explore
@@ -85,7 +86,6 @@ _HOME = {
     "intervene_many": "intervention",
     "explore": "panels",
     "known_models": "hub",
-    "machine": "hub",
 }
 """The module each public name lives in; public modules are not listed."""
 
@@ -95,7 +95,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'circuit_nb' has no attribute {name!r}")
     if name in _HOME:
         return getattr(importlib.import_module(f"circuit_nb.{_HOME[name]}"), name)
-    return importlib.import_module(f"circuit_nb.{name}")
+    return importlib.import_module(f"circuit_nb.{'hub.machine' if name == 'machine' else name}")
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,5 @@
 """Models and transcoder sets as local files: on the Hub, in folders, and inside this package."""
 
-from circuit_nb.hub import machine
 from circuit_nb.hub.errors import Place
 from circuit_nb.hub.known import KnownPair, NeuronpediaIds, known_models, neuronpedia_ids
 from circuit_nb.hub.resolve import (
@@ -18,7 +17,6 @@ __all__ = [
     "Resolved",
     "default_transcoders",
     "known_models",
-    "machine",
     "model_source",
     "neuronpedia_ids",
     "parse_place",

@@ -231,15 +231,15 @@ def test_computed_cards_are_joined_in() -> None:
     assert found[0, 3].label == "fires on capital"
 
 
-def test_embedded_labels_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    from circuit_nb import atlas
+def test_embedded_labels_come_first() -> None:
+    from circuit_nb.atlas import labels
 
-    monkeypatch.setattr(atlas, "labels", lambda: {(0, 7): "Texas"})
+    assert (0, 7) in labels() and (1, 2) not in labels()
     graph = replace(small_graph(), provenance={"model": "atlas"})
     own = FeatureCard("mine", density=0.5, source="computed")
-    found = cards.of(graph, [(0, 7), (0, 3)], computed={(0, 7): own})
-    assert found[0, 7] == FeatureCard("Texas", density=0.5, source="atlas")
-    assert found[0, 3].source == "automatic"
+    found = cards.of(graph, [(0, 7), (1, 2)], computed={(0, 7): own})
+    assert found[0, 7] == FeatureCard(labels()[0, 7], density=0.5, source="atlas")
+    assert found[1, 2].source != "atlas"
 
 
 def test_the_embedded_model_ships_its_labels(atlas: Any) -> None:

@@ -160,7 +160,9 @@ def test_the_batch_is_what_fits_into_free_memory(monkeypatch: pytest.MonkeyPatch
 
     def compute(self: Rows, starts: Starts) -> None:
         groups = zip(starts.sizes, starts.lasts, strict=True)
-        batches.append((len(starts), sum(n * row_bytes(self.model, self.columns, last) for n, last in groups)))
+        batches.append(
+            (len(starts), sum(n * row_bytes(self.model, self.columns, last) for n, last in groups))
+        )
         real(self, starts)
 
     monkeypatch.setattr(Rows, "_compute_at_once", compute)

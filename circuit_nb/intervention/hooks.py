@@ -7,6 +7,7 @@ One batched pass runs several experiments on the same prompt, one a row. Tensors
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor
 
 from circuit_nb.graph import Feature
+from circuit_nb.intervention.parts import within
+from circuit_nb.model.cache import CacheLost, KeyValues
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import Hook, ReplacementModel
 
@@ -120,33 +123,64 @@ class Patch:
             for layer in layers
         }
 
-    def run(self, n_rows: int, *, keep_cache: bool = False) -> tuple[Tensor, Any]:
+    def run(self, n_rows: int, *, keep_cache: bool = False) -> tuple[Tensor, KeyValues | None]:
         """Run the prompt with the edits.
 
         Returns:
-            Logits (rows, positions, vocab), and the key-value cache if it is to be kept.
+            Logits (rows, positions, vocab), and the key-value cache if it is to be kept and can be.
         """
         ids = self.record.token_ids.expand(n_rows, -1)
         self._pending.clear()
         hooks = self._prompt_hooks(n_rows)
-        if keep_cache:
+        if not (keep_cache and self.model.cached.trusted):
+            return self.model.run(ids, hooks), None
+        try:
             return self.model.run_cached(ids, hooks)
-        return self.model.run(ids, hooks), None
+        except CacheLost as lost:
+            self._pending.clear()
+            logits = self.model.run(ids, hooks)
+            self.model.cached.give_up(lost)
+            return logits, None
 
-    def step(self, tokens: Tensor, position: int, cache: Any) -> tuple[Tensor, Any]:
+    def step(self, tokens: Tensor, position: int, cache: KeyValues) -> tuple[Tensor, KeyValues]:
         """Run one generated token a row, (rows,), at a position; nothing is frozen.
 
         Returns:
             Logits (rows, vocab) and the cache.
+
+        Raises:
+            CacheLost: If the cache does not hold the tokens before it.
         """
         self._pending.clear()
+        logits, cache = self.model.run_cached(tokens[:, None], self._step_hooks(position), cache)
+        return logits[:, -1], cache
+
+    def anew(self, tokens: Tensor) -> Tensor:
+        """Run prompt and generated tokens, (rows, generated), in one pass, without a cache.
+
+        Returns:
+            Logits (rows, vocab) after the last.
+        """
+        n_rows, generated = tokens.shape
+        prompt = self.record.positions
+        hooks = within(self._apart()._prompt_hooks(n_rows), 0, prompt)
+        for position in range(prompt, prompt + generated):
+            hooks += within(self._apart()._step_hooks(position), position, position + 1)
+        ids = torch.cat([self.record.token_ids.expand(n_rows, -1), tokens], dim=1)
+        return self.model.run(ids, hooks, last_only=True)[:, -1]
+
+    def _apart(self) -> Patch:
+        """The same patch, with changes of its own to remember."""
+        part = copy(self)
+        part._pending = {}
+        return part
+
+    def _step_hooks(self, position: int) -> list[Hook]:
         hooks: list[Hook] = []
         for layer in self._generated_edits:
             edit = partial(self._edit_generated, layer=layer, position=position)
             hooks.append((self._place(layer, reads=True), edit))
-        hooks += self._write_hooks(self._generated_edits, frozen=False)
-        logits, cache = self.model.run_cached(tokens[:, None], hooks, cache)
-        return logits[:, -1], cache
+        return hooks + self._write_hooks(self._generated_edits, frozen=False)
 
     def reading(self) -> Reading:
         """The watched features during `run`, (rows, features), in the order of `watched`.

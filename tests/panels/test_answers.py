@@ -187,7 +187,7 @@ def test_what_cannot_be_run_is_not_done(
         "setup": lambda: setattr(session, "setup", session.setup.without(texas)),
         "length": lambda: setattr(session, "new_tokens", 2),
     }
-    monkeypatch.setattr("circuit_nb.intervention.intervene", trouble)
+    monkeypatch.setattr("circuit_nb.intervention.run.intervene", trouble)
     with pytest.raises((RuntimeError, KeyboardInterrupt)):
         deeds[deed]()
     assert session.setup == setup
@@ -235,7 +235,7 @@ def test_an_interrupted_redraw_is_drawn_whole(
 def test_only_what_changes_the_answer_runs_the_model(
     explorer: Explorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import circuit_nb.intervention as intervention
+    import circuit_nb.intervention.run as intervention
 
     run, runs = intervention.intervene, [0]
 

@@ -51,10 +51,12 @@ def load(
     state = provenance.pop("session", None)
     session = Session(dataclasses.replace(graph, provenance=provenance), model, cards=cards)
     if state is not None:
-        session.setup = Setup.from_json(state["setup"])
-        for name in _TRAITS:
-            setattr(session, name, state[name])
-    session.run()
+        with session.hold_trait_notifications():  # so that the model is run once
+            session.setup = Setup.from_json(state["setup"])
+            for name in _TRAITS:
+                setattr(session, name, state[name])
+    if session.outcome is None:
+        session.run()
     return session
 
 

@@ -25,7 +25,9 @@ MAX_HEADER = 2**24
 """Most characters that the texts of a graph file may take, as JSON."""
 _HEADER = "circuit_nb"
 _TEXTS = frozenset({"prompt", "tokens", "targets", "n_layers", "n_active", "provenance"})
-_STORED = frozenset({"F16", "F32", "F64", *(f"{kind}{n}" for kind in "IU" for n in (8, 16, 32, 64))})
+_STORED = frozenset(
+    {"F16", "F32", "F64", *(f"{kind}{n}" for kind in "IU" for n in (8, 16, 32, 64))}
+)
 """Types of numbers that a graph file may hold."""
 
 

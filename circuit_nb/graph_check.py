@@ -276,6 +276,6 @@ def _json(value: Any, depth: int) -> Any:
         return {_text(key, "a key in provenance"): _json(item, depth + 1) for key, item in items}
     if isinstance(value, list | tuple):
         return [_json(item, depth + 1) for item in cast("Sequence[Any]", value)]
-    if hasattr(value, "item") and getattr(value, "shape", None) == ():
-        return _json(value.item(), depth + 1)  # a number of NumPy or torch
+    if getattr(value, "shape", None) == ():  # a number of NumPy or torch
+        return _json(cast("Any", value).item(), depth + 1)
     return _fail(f"has {_SHORT.repr(value)} in provenance; only JSON's values can be kept there")

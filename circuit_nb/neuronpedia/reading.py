@@ -77,7 +77,7 @@ def from_json(content: Any, name: str = "The graph") -> GraphFile:
     metadata = top.child("metadata")
     tokens = tuple(metadata.texts("prompt_tokens"))
     entries = _entries(top, len(tokens))
-    fields = {
+    fields: dict[str, Any] = {
         **_arrays(entries, tokens),
         "weights": matrix(entries, top, len(tokens)),
         **_described(entries, metadata),

@@ -134,6 +134,14 @@ class Reader:
             self.fail(f"has no array {key!r}")
         return cast("list[Any]", value)
 
+    def entries(self, key: str) -> Iterator[tuple[str, Any]]:
+        """Names and values of an object within this one, which may hold any names."""
+        value = self.get(key)
+        if not isinstance(value, Mapping):
+            self.fail(f"has no object {key!r}")
+        for name, item in cast("Mapping[str, Any]", value).items():
+            yield clean(name), item
+
     def texts(self, key: str) -> Iterator[str]:
         """An array of texts; a missing one is empty."""
         for value in self.items(key) if self.get(key) is not None else ():

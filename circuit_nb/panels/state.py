@@ -6,11 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from circuit_nb.graph import Feature, Node, Supernode
+from circuit_nb.graph import AttributionGraph, Feature, Node, Supernode, TargetNode
+from circuit_nb.graph_check import MAX_INDEX
+from circuit_nb.neuronpedia.strict_json import Reader, finite
 from circuit_nb.panels.keys import node_fields, node_from_key, node_key
 
 FORMAT = 1
 """Version of the saved form."""
+LOWEST, HIGHEST = -5.0, 5.0
+"""Range of multipliers."""
 
 
 @dataclass(frozen=True)
@@ -149,37 +153,91 @@ class Setup:
         Raises:
             ValueError: If it was written by a newer version, or is not such data.
         """
-        version = data.get("format")
-        if not isinstance(version, int) or version > FORMAT:
+        try:
+            saved = Reader(data, "It")
+            version = saved.integer("format", least=1)
+        except ValueError as error:
+            raise ValueError(f"The saved session is damaged: {error}") from None
+        if version > FORMAT:
             raise ValueError(
                 f"The saved session has format {version}; this version of circuit-nb reads up to "
                 f"{FORMAT}. Upgrade circuit-nb to open it."
             )
         try:
             return cls(
-                pinned=tuple(node_from_key(n) for n in data["pinned"]),
-                supernodes=tuple(_supernode_from_json(s) for s in data["supernodes"]),
-                labels={(int(lay), int(i)): str(text) for lay, i, text in data["labels"]},
-                added=tuple(
-                    Added(
-                        _supernode_from_json(a),
-                        tuple(float(v) for v in a["values"]),
-                        str(a["prompt"]),
-                    )
-                    for a in data["added"]
-                ),
-                switches={
-                    str(name): Switch(bool(on), float(multiplier))
-                    for name, (on, multiplier) in data["switches"].items()
-                },
+                pinned=tuple(map(node_from_key, saved.texts("pinned"))),
+                supernodes=tuple(map(_supernode_from_json, saved.items("supernodes"))),
+                labels=dict(map(_label_from_json, saved.items("labels"))),
+                added=tuple(map(_added_from_json, saved.items("added"))),
+                switches=dict(map(_switch_from_json, saved.entries("switches"))),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"The saved session is damaged: {error!r}.") from error
+        except ValueError as error:
+            raise ValueError(f"The saved session is damaged: {error}") from None
+
+    def check_fits(self, graph: AttributionGraph) -> None:
+        """Make sure that every node is at a place that the graph's prompt and model have.
+
+        Features need not be active there.
+
+        Raises:
+            ValueError: If one is not.
+        """
+        features = [
+            f for s in (*self.supernodes, *(a.supernode for a in self.added)) for f in s.features
+        ]
+        for node in (*self.pinned, *features):
+            inside = (
+                node.index < len(graph.targets)
+                if isinstance(node, TargetNode)
+                else node.position < len(graph.tokens)
+            )
+            if not inside or getattr(node, "layer", 0) >= graph.n_layers:
+                raise ValueError(
+                    f"The saved session is damaged: it holds {node}, and the prompt has "
+                    f"{len(graph.tokens)} tokens, the model {graph.n_layers} layers."
+                )
 
 
 def _supernode_to_json(supernode: Supernode) -> dict[str, Any]:
     return {"name": supernode.name, "features": [node_fields(f) for f in supernode.features]}
 
 
-def _supernode_from_json(data: Mapping[str, Any]) -> Supernode:
-    return Supernode(str(data["name"]), [Feature(*map(int, f)) for f in data["features"]])
+def _supernode_from_json(data: Any) -> Supernode:
+    saved = Reader(data, "A supernode")
+    return Supernode(saved.text("name"), map(_feature_from_json, saved.items("features")))
+
+
+def _feature_from_json(data: Any) -> Feature:
+    return Feature(*(_index(number) for number in _row(data, 3, "A feature")))
+
+
+def _added_from_json(data: Any) -> Added:
+    saved, supernode = Reader(data, "An added supernode"), _supernode_from_json(data)
+    values = tuple(finite(value, "A value") for value in saved.items("values"))
+    if len(values) != len(supernode.features):
+        saved.fail(f"has {len(values)} values for {len(supernode.features)} features")
+    return Added(supernode, values, saved.text("prompt"))
+
+
+def _label_from_json(data: Any) -> tuple[tuple[int, int], str]:
+    layer, index, text = _row(data, 3, "A label")
+    return (_index(layer), _index(index)), Reader({"label": text}, "A label").text("label")
+
+
+def _switch_from_json(entry: tuple[str, Any]) -> tuple[str, Switch]:
+    on, multiplier = _row(entry[1], 2, "A switch")
+    number = finite(multiplier, "A multiplier")
+    if not isinstance(on, bool) or not LOWEST <= number <= HIGHEST:
+        raise ValueError(f"A switch is on or off, and its multiplier {LOWEST:g} to {HIGHEST:g}.")
+    return entry[0], Switch(on, number)
+
+
+def _row(data: Any, length: int, name: str) -> list[Any]:
+    row = Reader({"row": data}, name).items("row")
+    if len(row) != length:
+        raise ValueError(f"{name} has {len(row)} entries, where {length} are needed.")
+    return row
+
+
+def _index(value: Any) -> int:
+    return Reader({"number": value}, "A node").integer("number", below=MAX_INDEX)

@@ -14,7 +14,7 @@ from circuit_nb.figures import targets_of
 from circuit_nb.figures.subgraph import Group
 from circuit_nb.graph import AttributionGraph, Feature, Supernode
 from circuit_nb.panels.cards import CardSource
-from circuit_nb.panels.state import Added, Identity, Row, Switch
+from circuit_nb.panels.state import HIGHEST, LOWEST, Added, Identity, Row, Switch
 from circuit_nb.panels.workbench import Workbench, held
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 TOP_TOKENS = 10
 """Next tokens compared before and after."""
-LOWEST, HIGHEST = -5.0, 5.0
-"""Range of multipliers."""
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,9 @@ def test_logit_effects_are_what_setting_a_feature_does(tokenizer: Any) -> None:
     model = tiny("llama", tokenizer)
     record = model.record(PROMPT)
     feature = Feature(N_LAYERS - 1, record.positions - 1, 7)
-    out = intervene(model, PROMPT, [Intervention.set(feature, 3.0)], freeze="all")
+    out = intervene(
+        model, PROMPT, [Intervention.set(feature, 3.0)], freeze="all", keep_logits="all"
+    )
     is_it = record.features == torch.tensor([feature.layer, feature.position, feature.index])
     unit = 3.0 - float(record.activations[is_it.all(dim=1)].sum())
     change = (out.after.logits - out.before.logits)[feature.position]

@@ -56,23 +56,23 @@ def check_experiments(experiments: Iterable[object]) -> None:
             )
 
 
-def check_finite(found: Tensor, rows: Sequence[Sequence[object]]) -> None:
+def check_finite(rows: Sequence[Sequence[object]], *found: Tensor) -> None:
     """Refuse a patched pass that left the numbers its type can hold.
 
     Args:
-        found: Logits or readings, one row an experiment, (rows, …).
         rows: The interventions of each row.
+        found: What the pass gave, one row an experiment, each (rows, …).
 
     Raises:
         ValueError: If one holds NaN or infinity; it says under which interventions.
     """
-    if not found.numel():
-        return
-    # Least and greatest are NaN where anything is; unlike `isfinite`, this makes no copies.
-    good = torch.stack(found.flatten(1).aminmax(dim=1)).isfinite().all(dim=0).tolist()
-    if not all(good):
-        changes = ", ".join(map(str, rows[good.index(False)]))
-        raise ValueError(
-            f"The pass under {changes[:120] or 'no intervention'} produced NaN or infinity: its "
-            f"values are too large for {found.dtype} and this model; give smaller ones."
-        )
+    for tensor in found:
+        # Least and greatest are NaN where anything is; unlike `isfinite`, this makes no copies.
+        bounds = torch.stack(tensor.flatten(1).aminmax(dim=1))
+        good = bounds.isfinite().all(dim=0).tolist()
+        if not all(good):
+            changes = ", ".join(map(str, rows[good.index(False)]))
+            raise ValueError(
+                f"The pass under {changes[:120] or 'no intervention'} produced NaN or infinity: "
+                f"its values are too large for {tensor.dtype} and this model; give smaller ones."
+            )

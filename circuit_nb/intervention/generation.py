@@ -60,7 +60,7 @@ def generate(
         if all(done) or i == n_tokens - 1:
             break
         latest, cache = patch.step(tokens, patch.record.positions + i, cache)
-        check_finite(latest, changes)
+        check_finite(changes, latest, patch.denominators)
     return rows
 
 

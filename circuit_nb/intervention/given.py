@@ -42,15 +42,19 @@ def _number(given: Any, name: str) -> float:
     value = _plain(given)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(
-            f"A value for {name!r} is {given!r}, which is not a number; give a number, or one a "
-            "feature."
+            f"A value for {name!r} is {_short(repr(given))}, which is not a number; give one "
+            "number, or one a feature."
         )
-    if not abs(float(value)) <= LARGEST:
+    if not abs(value) <= LARGEST:
         raise ValueError(
-            f"A value for {name!r} is not a finite number that float32 can hold: {given}; give "
-            f"one from {-LARGEST:.2g} to {LARGEST:.2g}."
+            f"A value for {name!r} is not a finite number that float32 can hold: {_short(given)}; "
+            f"give one from {-LARGEST:.2g} to {LARGEST:.2g}."
         )
     return float(value)
+
+
+def _short(given: Any) -> str:
+    return text if len(text := str(given)) <= 40 else f"{text[:40]}…"
 
 
 def whole(given: Any, name: str) -> int:

@@ -82,6 +82,9 @@ class Patch:
         self._pending: dict[int, Tensor] = {}
         self._skipped: dict[int, Tensor] = {}
         self._seen: dict[int, tuple[Tensor, Tensor]] = {}
+        self.denominators = torch.zeros(0)
+        """Of the last pass's final norm, (rows, positions, 1): infinite where values were so large
+        that their squares are. Such a norm says 0, and what the model then says looks sound."""
 
     def _by_layer(
         self, edits: Sequence[Edit], unmodified: Unmodified | None = None
@@ -121,7 +124,7 @@ class Patch:
             Logits (rows, vocab) and the cache.
         """
         self._pending.clear()
-        hooks = self._pattern_hooks(position, frozen=False)
+        hooks = [*self._pattern_hooks(position, frozen=False), self._norm_hook()]
         for layer in self._generated_edits:
             edit = partial(self._edit_generated, layer=layer, position=position)
             hooks.append((self._place(layer, reads=True), edit))
@@ -141,9 +144,9 @@ class Patch:
         for layer, here in self._watched_at.items():
             pre[:, here], acts[:, here] = self._seen[layer]
         if self.freeze == "all":
-            acts = pre * (self.base.reading.activations != 0)
+            acts = pre.where(self.base.reading.activations != 0, 0.0)
         inside = torch.tensor([f.position >= self.record.ignored for f in self.watched])
-        return Reading(pre, acts * inside.to(acts.device))
+        return Reading(pre, acts.where(inside.to(acts.device), 0.0))
 
     def _place(self, layer: int, *, reads: bool) -> str:
         t = self.model.transcoders
@@ -153,6 +156,7 @@ class Patch:
         hooks = self._pattern_hooks(self.record.positions - 1, frozen=self.freeze != "none")
         frozen = self.freeze == "all"
         hooks += self._scale_hooks() if frozen else []
+        hooks.append(self._norm_hook())
         for layer in range(len(self.model.blocks)):
             place = self._place(layer, reads=True)
             if frozen and self.model.transcoders.layers[layer].W_skip is not None:
@@ -182,6 +186,12 @@ class Patch:
         if layer in self._heads:
             pattern = edited(pattern, self._heads[layer], last)
         return pattern
+
+    def _norm_hook(self) -> Hook:
+        def keep(tensor: Tensor, hook: Any) -> None:
+            self.denominators = tensor
+
+        return self.model.final_norm.hook, keep
 
     def _scale_hooks(self) -> list[Hook]:
         """Hooks that hold the recorded denominators of norms."""

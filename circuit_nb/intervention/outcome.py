@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -136,9 +137,10 @@ class Outcome:
     def _table(self) -> Table:
         pair = (self.before, self.after)
         shares = [(p.probabilities, p.activations) for p in pair]
-        tokens = {**_leading(self.before), **_leading(self.after)}
+        # In turn the next of either, so that what leads on one side is seen.
+        both = zip_longest(_leading(self.before), _leading(self.after))
+        tokens = dict(entry for rank in both for entry in rank if entry is not None)
         rows = [(text, tuple(float(s[i]) for s, _ in shares)) for i, text in tokens.items()]
-        rows.sort(key=lambda row: -max(row[1]))
         watched = [(str(f), tuple(a[f] for _, a in shares)) for f in self.before.activations]
         texts = [("before", self.before.text), ("after", self.after.text)]
         changes = ", ".join(map(str, self.interventions)) or "nothing changed"
@@ -154,7 +156,7 @@ class Outcome:
         return self._table().html("Outcome")
 
 
-def _leading(prediction: Prediction) -> dict[int, str]:
-    """The most likely tokens of a prediction, by id."""
+def _leading(prediction: Prediction) -> list[tuple[int, str]]:
+    """The most likely tokens of a prediction, ids and texts."""
     ids = most_likely(prediction.probabilities, len(prediction.top)).tolist()
-    return dict(zip(ids, (text for text, _ in prediction.top), strict=True))
+    return list(zip(ids, (text for text, _ in prediction.top), strict=True))

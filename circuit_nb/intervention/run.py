@@ -122,8 +122,9 @@ def intervene_many(
     whole = keep_logits == "all"
     logits, cache = patch.run(len(rows), keep_cache=max_new_tokens > 0, last_only=not whole)
     reading = patch.reading() if watched else None
-    for found in [logits] if reading is None else [logits, reading.activations]:
-        check_finite(found, rows)
+    check_finite(
+        rows, logits, patch.denominators, *([] if reading is None else [reading.activations])
+    )
     texts: list[list[int]] = [[]] * len(rows)
     if max_new_tokens:
         texts = generate(

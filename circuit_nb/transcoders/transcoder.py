@@ -117,7 +117,7 @@ class LayerTranscoder:
         wide = (x.to(rows.dtype).float() * rows.float()).sum(-1) + self.b_enc[indices].float()
         pre = wide.to(rows.dtype).float() + correction
         if self.threshold is not None:
-            return pre, pre * (pre > self.threshold[indices].float())
+            return pre, torch.where(pre > self.threshold[indices].float(), pre, 0.0)
         return pre, pre.relu()
 
     def skip(self, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ One batched pass runs several experiments on the same prompt, one a row. Tensors
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -15,8 +16,10 @@ from torch import Tensor
 
 from circuit_nb.graph import Feature
 from circuit_nb.intervention.edits import Edit
+from circuit_nb.intervention.parts import within
 from circuit_nb.intervention.patterns import HeadEdit, edited
 from circuit_nb.intervention.readings import Reading, Unmodified, by_layer, read
+from circuit_nb.model.cache import CacheLost, KeyValues
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import Hook, ReplacementModel
 
@@ -97,7 +100,7 @@ class Patch:
 
     def run(
         self, n_rows: int, *, keep_cache: bool = False, last_only: bool = False
-    ) -> tuple[Tensor, Any]:
+    ) -> tuple[Tensor, KeyValues | None]:
         """Run the prompt with the edits.
 
         Args:
@@ -107,30 +110,63 @@ class Patch:
 
         Returns:
             Logits (rows, positions, vocab), or (rows, 1, vocab) of the last position, and the
-            key-value cache if it is to be kept.
+            key-value cache if it is to be kept and can be.
         """
         ids = self.record.token_ids.expand(n_rows, -1)
         self._pending.clear()
-        hooks = self._prompt_hooks()
-        if keep_cache:
+        hooks = [*self._prompt_hooks(), self._norm_hook()]
+        if not (keep_cache and self.model.cached.trusted):
+            return self.model.run(ids, hooks, last_only=last_only), None
+        try:
             logits, cache = self.model.run_cached(ids, hooks)
             return logits[:, -1:] if last_only else logits, cache
-        return self.model.run(ids, hooks, last_only=last_only), None
+        except CacheLost as lost:
+            self._pending.clear()
+            logits = self.model.run(ids, hooks, last_only=last_only)
+            self.model.cached.give_up(lost)
+            return logits, None
 
-    def step(self, tokens: Tensor, position: int, cache: Any) -> tuple[Tensor, Any]:
+    def step(self, tokens: Tensor, position: int, cache: KeyValues) -> tuple[Tensor, KeyValues]:
         """Run one generated token a row, (rows,), at a position; nothing is frozen.
 
         Returns:
             Logits (rows, vocab) and the cache.
+
+        Raises:
+            CacheLost: If the cache does not hold the tokens before it.
         """
         self._pending.clear()
-        hooks = [*self._pattern_hooks(position, frozen=False), self._norm_hook()]
+        hooks = [*self._step_hooks(position), self._norm_hook()]
+        logits, cache = self.model.run_cached(tokens[:, None], hooks, cache)
+        return logits[:, -1], cache
+
+    def anew(self, tokens: Tensor) -> Tensor:
+        """Run prompt and generated tokens, (rows, generated), in one pass, without a cache.
+
+        Returns:
+            Logits (rows, vocab) after the last.
+        """
+        n_rows, generated = tokens.shape
+        prompt = self.record.positions
+        hooks = within(self._apart()._prompt_hooks(), 0, prompt)
+        for position in range(prompt, prompt + generated):
+            hooks += within(self._apart()._step_hooks(position), position, position + 1)
+        hooks.append(self._norm_hook())
+        ids = torch.cat([self.record.token_ids.expand(n_rows, -1), tokens], dim=1)
+        return self.model.run(ids, hooks, last_only=True)[:, -1]
+
+    def _apart(self) -> Patch:
+        """The same patch, with changes of its own to remember."""
+        part = copy(self)
+        part._pending = {}
+        return part
+
+    def _step_hooks(self, position: int) -> list[Hook]:
+        hooks = self._pattern_hooks(position, frozen=False)
         for layer in self._generated_edits:
             edit = partial(self._edit_generated, layer=layer, position=position)
             hooks.append((self._place(layer, reads=True), edit))
-        hooks += self._write_hooks(self._generated_edits, frozen=False)
-        logits, cache = self.model.run_cached(tokens[:, None], hooks, cache)
-        return logits[:, -1], cache
+        return hooks + self._write_hooks(self._generated_edits, frozen=False)
 
     def reading(self) -> Reading:
         """The watched features during `run`, (rows, features), in the order of `watched`.
@@ -156,7 +192,6 @@ class Patch:
         hooks = self._pattern_hooks(self.record.positions - 1, frozen=self.freeze != "none")
         frozen = self.freeze == "all"
         hooks += self._scale_hooks() if frozen else []
-        hooks.append(self._norm_hook())
         for layer in range(len(self.model.blocks)):
             place = self._place(layer, reads=True)
             if frozen and self.model.transcoders.layers[layer].W_skip is not None:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-_SHOWN = 120
+_SHOWN, _SAID = 80, 80
 _STALE = 3600.0
 """Seconds after which what a killed process left beside a file is cleared away."""
 _UNSYNCED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
@@ -28,6 +28,12 @@ def shown(path: str | os.PathLike[str]) -> str:
     """A path as sentences name it: its end, where it is long."""
     text = os.fspath(path)
     return text if len(text) <= _SHOWN else f"…{text[-_SHOWN:]}"
+
+
+def said(error: BaseException) -> str:
+    """What another library says of a file, as part of a sentence: one short line."""
+    text = " ".join(str(error).split())
+    return "".join(c if c.isprintable() else "?" for c in text[:_SAID])
 
 
 @contextmanager

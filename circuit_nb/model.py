@@ -17,6 +17,7 @@ from torch import Tensor
 from circuit_nb import hub
 from circuit_nb.architecture import Block, Norm, blocks_of, family_of, norm_of
 from circuit_nb.bridges import open_bridge
+from circuit_nb.devices import default_device, device_of
 from circuit_nb.known import WORKING_BYTES
 from circuit_nb.memory import free_memory, said_when_exhausted
 from circuit_nb.record import Record, check_finite
@@ -316,7 +317,7 @@ def load(
             "device_map goes with a model's folder or Hub id, and in place of device; a model in "
             "memory stays where it is."
         )
-    place = torch.device(device) if device is not None else _default_device()
+    place = device_of(device) if device is not None else default_device()
     name = "" if not isinstance(model, (str, os.PathLike)) else os.fspath(model)
     if name == "atlas":
         from circuit_nb import atlas
@@ -345,12 +346,6 @@ def _open_set(transcoders: str | os.PathLike[str], model: str) -> Transcoders:
     source = model if model == "atlas" else found.name
     opened = open_transcoders(found.folder, files=found.files)
     return replace(opened, source=source, revision=found.revision)
-
-
-def _default_device() -> torch.device:
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def _dtype_that_fits(device: torch.device, model: Path, transcoders: Transcoders) -> torch.dtype:

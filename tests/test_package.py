@@ -14,6 +14,7 @@ import circuit_nb
 PACKAGE = Path(circuit_nb.__file__).parent
 
 LAYERS = (
+    {"files", "graph_check", "devices"},
     {"graph", "weight_files", "known", "http_client", "vocabulary", "memory", "record"},
     {"analysis", "architecture", "transcoders", "hub_errors", "machine", "bridges"},
     {"hub", "neuronpedia", "transcoder_files"},

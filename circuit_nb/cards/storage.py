@@ -88,16 +88,16 @@ class CardSet(Mapping[Key, FeatureCard]):
         }
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        # The texts wait beside their place, whole, until the numbers are in theirs: whatever
-        # happens in between, `load` finds both of one save.
-        waiting = write_text(pending(folder / _TEXTS, name), json.dumps(texts))
-        try:
-            write_tensors(folder / _NUMBERS, arrays, {_SAVE: name})
-        finally:
-            if _save_of(folder / _NUMBERS) == name:
-                waiting.replace(folder / _TEXTS)
-            else:
-                waiting.unlink()
+            # The texts wait beside their place, whole, until the numbers are in theirs: whatever
+            # happens in between, `load` finds both of one save.
+            waiting = write_text(pending(folder / _TEXTS, name), json.dumps(texts))
+            try:
+                write_tensors(folder / _NUMBERS, arrays, {_SAVE: name})
+            finally:
+                if _save_of(folder / _NUMBERS) == name:
+                    waiting.replace(folder / _TEXTS)
+                else:
+                    waiting.unlink()
         clear_stale(folder / _TEXTS)
         return folder
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from circuit_nb.figures.style import FONT, html_text
+from circuit_nb.files import write_text
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -46,6 +47,9 @@ def write_html(
 
     Returns:
         The path written.
+
+    Raises:
+        OSError: If it cannot be written; one sentence says why.
     """
     body = figure.to_html(
         full_html=False,
@@ -53,6 +57,4 @@ def write_html(
         config={"displaylogo": False, "responsive": True, "scrollZoom": True},
     )
     page = _PAGE.format(title=html_text(title), note=html_text(note), font=FONT, figure=body)
-    path = Path(path)
-    path.write_text(page, encoding="utf-8")
-    return path
+    return write_text(path, page)

@@ -45,7 +45,8 @@ def _number(given: Any, name: str) -> float:
             f"A value for {name!r} is {_short(repr(given))}, which is not a number; give one "
             "number, or one a feature."
         )
-    if not abs(value) <= LARGEST:
+    # Compared as it is: Python's integers can be too large for a float.
+    if not -LARGEST <= value <= LARGEST:  # pyright: ignore[reportOperatorIssue]
         raise ValueError(
             f"A value for {name!r} is not a finite number that float32 can hold: {_short(given)}; "
             f"give one from {-LARGEST:.2g} to {LARGEST:.2g}."

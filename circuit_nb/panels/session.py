@@ -147,11 +147,15 @@ class Session(Workbench):
 
         A feature that a switch holds counts with what it is held at.
         """
+        from circuit_nb.intervention import Intervention
+
         outcome = self.outcome
         if outcome is None or not outcome.interventions:
             return {}
         before, after = outcome.before.activations, dict(outcome.after.activations)
         for change in outcome.interventions:
+            if not isinstance(change, Intervention):
+                continue
             for feature, value in zip(change.features, change.values, strict=True):
                 if feature in after:
                     after[feature] = value * before[feature] if change.relative else value

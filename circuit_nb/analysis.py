@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -81,6 +81,8 @@ def _propagate(graph: AttributionGraph, shares: Floats) -> Floats:
     for _ in range(graph.n_layers + 1):
         step = reach @ shares
         total += step
+        if not step[:n_features].any():
+            break
         reach = np.concatenate([step[:n_features], np.zeros_like(graph.target_probabilities)])
     return total
 
@@ -132,7 +134,8 @@ def prune(
         if not 0 <= mass <= 1:
             raise ValueError(f"{name} is {mass}; give a share between 0 and 1.")
     nodes, edges = prune_masks(graph, node_mass, edge_mass)
-    return _restrict(graph, nodes, edges, {"node_mass": node_mass, "edge_mass": edge_mass})
+    pruned = {"node_mass": float(node_mass), "edge_mass": float(edge_mass)}
+    return graph.part(nodes, edges, {"pruned": pruned})
 
 
 def prune_masks(graph: AttributionGraph, node_mass: float, edge_mass: float) -> tuple[Mask, Mask]:
@@ -157,21 +160,6 @@ def _drop_loose_ends(graph: AttributionGraph, nodes: Mask, edges: Mask) -> tuple
         nodes[features] &= edges[features].any(axis=1)
         edges &= nodes[graph.rows][:, None] & nodes[: graph.blocks.tokens.stop]
     return nodes, edges
-
-
-def _restrict(
-    graph: AttributionGraph, nodes: Mask, edges: Mask, settings: dict[str, float]
-) -> AttributionGraph:
-    features, errors = nodes[graph.blocks.features], nodes[graph.blocks.errors]
-    weights = np.where(edges, graph.weights, np.float32(0))
-    return replace(
-        graph,
-        features=graph.features[features],
-        activations=graph.activations[features],
-        errors=graph.errors[errors],
-        weights=weights[nodes[graph.rows]][:, nodes[: graph.blocks.tokens.stop]],
-        provenance={**graph.provenance, "pruned": settings},
-    )
 
 
 def scores(graph: AttributionGraph, pinned: Collection[Feature] | None = None) -> Scores:

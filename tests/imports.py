@@ -11,7 +11,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "circuit_nb"
 
 FLOORS = (
-    {"version", "graph"},
+    {"version", "files", "graph_check"},
+    {"graph"},
     {"analysis", "transcoders", "hub", "published"},
     {"atlas", "neuronpedia", "figures"},
     {"model"},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from circuit_nb.figures import targets_of
 from circuit_nb.figures.subgraph import Group
 from circuit_nb.graph import AttributionGraph, Feature, Supernode
 from circuit_nb.panels.cards import CardSource
-from circuit_nb.panels.state import Added, Setup, Switch
+from circuit_nb.panels.state import HIGHEST, LOWEST, Added, Identity, Row, Switch
 from circuit_nb.panels.workbench import Workbench, held
 
 if TYPE_CHECKING:
@@ -23,8 +24,18 @@ if TYPE_CHECKING:
 
 TOP_TOKENS = 10
 """Next tokens compared before and after."""
-LOWEST, HIGHEST = -5.0, 5.0
-"""Range of multipliers."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the model is asked: an answer is shown only as that to what is asked now."""
+
+    changes: tuple[Intervention, ...]
+    """What the switches do, without names."""
+    watched: tuple[Feature, ...]
+    """Whose activation is wanted."""
+    new_tokens: int
+
 
 Rows: TypeAlias = "dict[str, Supernode | Added]"
 """What can be switched, by name."""
@@ -55,22 +66,40 @@ class Session(Workbench):
         *,
         cards: CardSource | None = None,
     ) -> None:
-        super().__init__(graph, model, cards=cards)
         self.model = model
+        self._asked: Question | None = None
+        super().__init__(graph, model, cards=cards)
+
+    @traitlets.observe("setup", "new_tokens")
+    def _follow(self, change: Any) -> None:
+        """Run again where another answer is asked for; where that fails, stay as before."""
+        try:
+            self.refresh()
+        except BaseException:
+            setattr(self, change["name"], change["old"])
+            raise
 
     @property
     def rows(self) -> Rows:
         """What can be switched, by name: supernodes, pinned features, added features."""
-        rows: Rows = {s.name: s for s in self.setup.supernodes}
-        for node in self.setup.pinned:
-            if isinstance(node, Feature):
-                rows[self.row_name(node)] = Supernode(self.row_name(node), [node])
-        rows.update({a.supernode.name: a for a in self.setup.added})
+        rows: Rows = {}
+        for row in self.setup.rows:
+            name, count = self.row_name(row), 2
+            while name in rows:
+                name, count = f"{self.row_name(row)} ({count})", count + 1
+            rows[name] = Supernode(name, [row]) if isinstance(row, Feature) else row
         return rows
 
-    def switch(self, name: str) -> Switch:
-        """The setting of one row."""
-        return self.setup.switches.get(name, Switch())
+    def row_name(self, row: Row) -> str:
+        """What a row is called; it may change, and two rows may be called the same."""
+        if isinstance(row, Feature):
+            return self.title(row)
+        return (row.supernode if isinstance(row, Added) else row).name
+
+    def switch(self, what: str | Row) -> Switch:
+        """The setting of one row, given by name or itself."""
+        row = self.rows.get(what) if isinstance(what, str) else what
+        return Switch() if row is None else self.setup.switch(row)
 
     @property
     def intervening(self) -> bool:
@@ -116,64 +145,65 @@ class Session(Workbench):
     def fractions(self) -> dict[Group, float]:
         """Activation after over activation before of every group of features, where known.
 
-        A group that a switch holds has the fraction it is held at.
+        A feature that a switch holds counts with what it is held at.
         """
-        if self.outcome is None or not self.outcome.interventions:
+        outcome = self.outcome
+        if outcome is None or not outcome.interventions:
             return {}
-        watched = self.outcome.before.activations
+        before, after = outcome.before.activations, dict(outcome.after.activations)
+        for change in outcome.interventions:
+            for feature, value in zip(change.features, change.values, strict=True):
+                if feature in after:
+                    after[feature] = value * before[feature] if change.relative else value
         found: dict[Group, float] = {}
         for group in self.groups:
-            features = group.features if isinstance(group, Supernode) else (group,)
-            switch = self.switch(self.row_name(group))
-            if switch.badge:
-                found[group] = switch.multiplier if switch.on else 0.0
-            elif isinstance(group, Supernode | Feature) and all(f in watched for f in features):
-                found[group] = self.outcome.fraction(group)
+            features = _features(group)
+            if features and all(f in after for f in features):
+                shares = [after[f] / before[f] for f in features if before[f]]
+                found[group] = float(np.mean(shares)) if shares else float("nan")
         return found
-
-    def row_name(self, group: Group) -> str:
-        """The name of a group's switch."""
-        return group.name if isinstance(group, Supernode) else self.title(group)
 
     def badges(self) -> dict[Group, str]:
         """The setting of every group that a switch changes, in a few characters."""
-        return {g: badge for g in self.groups if (badge := self.switch(self.row_name(g)).badge)}
+        groups = [g for g in self.groups if isinstance(g, Supernode | Feature)]
+        return {g: badge for g in groups if (badge := self.setup.switch(g).badge)}
 
     def switched(self) -> list[Feature]:
         """The features of this prompt that a switch holds at another value."""
-        return [
-            feature
-            for name, row in self.rows.items()
-            if isinstance(row, Supernode) and self.switch(name).badge
-            for feature in row.features
-        ]
+        return [feature for group in self.badges() for feature in _features(group)]
 
     def set_switch(
-        self, name: str, *, on: bool | None = None, multiplier: float | None = None
+        self, what: str | Row, *, on: bool | None = None, multiplier: float | None = None
     ) -> None:
         """Turn a row on or off, or set its multiplier, and run the model.
+
+        Args:
+            what: The row, or its name.
+            on: Whether it is on.
+            multiplier: Its activation as a multiple of what it is.
 
         Raises:
             ValueError: If there is no such row, or the multiplier is out of range.
         """
-        if name not in self.rows:
+        row = self.rows.get(what) if isinstance(what, str) else what
+        if row is None or Identity.of(row) not in map(Identity.of, self.setup.rows):
             known = ", ".join(self.rows) or "none yet; pin a feature"
-            raise ValueError(f"There is no switch {name!r}; there are: {known}.")
+            raise ValueError(f"There is no switch {str(what)!r}; there are: {known}.")
         if multiplier is not None and not LOWEST <= multiplier <= HIGHEST:
             raise ValueError(f"The multiplier is {multiplier:g}; give {LOWEST:g} to {HIGHEST:g}.")
-        old = self.switch(name)
+        old = self.setup.switch(row)
         new = Switch(
             old.on if on is None else on, old.multiplier if multiplier is None else multiplier
         )
-        if new == old:
-            return
-        what = "" if on is not None else f"multiplier {name}"
-        switches = {**self.setup.switches, name: new}
-        self._try(dataclasses.replace(self.setup, switches=switches), what)
+        if new != old:
+            self._need_model()
+            last = "" if on is not None else f"multiplier {Identity.of(row)}"
+            self.change(self.setup.set_switch(row, new), last)
 
     def reset(self) -> None:
         """Every switch back to where nothing is changed; added features leave."""
-        self._try(dataclasses.replace(self.setup, switches={}, added=()))
+        self._need_model()
+        self.change(dataclasses.replace(self.setup, switches={}, added=()))
 
     def read_prompt(self, prompt: str) -> Session:
         """Compute the graph of another prompt, to take features from.
@@ -208,23 +238,25 @@ class Session(Workbench):
                 f"{supernode.name!r} would lie outside this prompt of {len(self.graph.tokens)} "
                 "tokens; choose another token to put it at."
             )
+        self._need_model()
         name = self.setup.free_name(supernode.name)
         made = Added(Supernode(name, moved), values, origin.prompt)
-        self._try(dataclasses.replace(self.setup, added=(*self.setup.added, made)))
+        self.change(self.setup.add(made))
         return made
 
-    def drop(self, name: str) -> None:
+    def drop(self, what: str | Added) -> None:
         """Take an added row away again."""
-        rest = tuple(a for a in self.setup.added if a.supernode.name != name)
-        switches = {k: v for k, v in self.setup.switches.items() if k != name}
-        self._try(dataclasses.replace(self.setup, added=rest, switches=switches))
+        row = self.rows.get(what) if isinstance(what, str) else what
+        if not isinstance(row, Added):
+            raise ValueError(f"No features called {str(what)!r} were added.")
+        self.change(self.setup.without(row))
 
     def interventions(self) -> list[Intervention]:
         """What the switches do to the model."""
         changed = [
             (row, switch)
-            for name, row in self.rows.items()
-            for switch in [self.switch(name)]
+            for row in self.rows.values()
+            for switch in [self.setup.switch(row)]
             if (switch.on if isinstance(row, Added) else switch.badge)
         ]
         if not changed:
@@ -248,35 +280,34 @@ class Session(Workbench):
             return
         from circuit_nb.intervention.run import intervene
 
+        question = self._question()
         self.busy = "Running the model"
         try:
             self.outcome = intervene(
                 self.model,
                 self.graph.token_ids.tolist(),
                 self.interventions(),
-                watch=[g for g in self.groups if isinstance(g, Supernode | Feature)],
+                watch=question.watched,
                 top_k=TOP_TOKENS,
                 max_new_tokens=self.new_tokens,
             )
+            self._asked = question
         finally:
             self.busy = ""
 
     def refresh(self) -> None:
-        """Run again if the model was run: what is watched or switched has changed."""
-        if self.outcome is not None:
+        """Run the model if `outcome` is not the answer to what the switches ask now."""
+        question = self._question()
+        if question != self._asked and (self._asked is not None or question.changes):
             self.run()
 
-    def _try(self, setup: Setup, what: str = "") -> None:
-        """Change the setup and run; where that fails, stay as before and pass the error on."""
-        self._need_model()
-        before, changes = self.setup, list(self._undo)
-        with self.together():
-            try:
-                self.change(setup, what)
-                self.run()
-            except BaseException:
-                self.setup, self._undo = before, changes
-                raise
+    def _question(self) -> Question:
+        changes = self.interventions()
+        # Where nothing is changed no fraction is shown, and none need be measured.
+        watched = [f for g in self.groups for f in _features(g)] if changes else []
+        return Question(
+            tuple(dataclasses.replace(c, name="") for c in changes), tuple(watched), self.new_tokens
+        )
 
     def _need_model(self) -> ReplacementModel:
         if self.model is None:
@@ -285,3 +316,9 @@ class Session(Workbench):
                 "use explore(model, graph) to switch features."
             )
         return self.model
+
+
+def _features(group: Group) -> tuple[Feature, ...]:
+    if isinstance(group, Supernode):
+        return group.features
+    return (group,) if isinstance(group, Feature) else ()

@@ -7,9 +7,10 @@ import ipywidgets
 from circuit_nb.figures.bars import probability_spec
 from circuit_nb.figures.style import html_text, percent, shorten, token_text
 from circuit_nb.figures.svg import draw, to_svg
+from circuit_nb.graph import Supernode
 from circuit_nb.panels.base import Drawing, Panel, lines, stack, tooltip
 from circuit_nb.panels.session import HIGHEST, LOWEST, Session
-from circuit_nb.panels.state import Added
+from circuit_nb.panels.state import Added, Row
 from circuit_nb.panels.transplant import Transplant
 
 NO_MODEL = "Load a model to use the switches: explore(model, graph)."
@@ -47,11 +48,12 @@ class SwitchesPanel(Panel):
         self._bars = ipywidgets.HTML()
         self._texts = ipywidgets.HTML()
         self._syncing = False
+        self._shown: list[tuple[str, Supernode | Added]] = []
         self._arrange()
         self.reset.on_click(self.guard(lambda _: session.reset()))
         self.undo.on_click(self.guard(lambda _: session.undo()))
         self.new_tokens.observe(self.guard(lambda c: self._continue(c["new"])), "value")
-        self.watch(self._show_rows, "setup")
+        self.watch(self._show_rows, "setup", "selected", "learned")
         self.watch(self._show_outcome, "outcome", "setup")
         self.watch(self._show_busy, "busy", at_once=True)
 
@@ -71,17 +73,20 @@ class SwitchesPanel(Panel):
 
     def _continue(self, count: int) -> None:
         if count != self.session.new_tokens:
-            self.session.new_tokens = count
-            self.session.run()
+            try:
+                self.session.new_tokens = count
+            finally:
+                self.new_tokens.value = self.session.new_tokens
 
     def _show_rows(self) -> None:
         rows = self.session.rows
-        if list(rows) != list(self.switches) or not self._rows.children:
+        if [*rows.items()] != self._shown or not self._rows.children:
+            self._shown = [*rows.items()]
             self._build_rows()
         self._syncing = True
         try:
-            for name in rows:
-                switch = self.session.switch(name)
+            for name, row in rows.items():
+                switch = self.session.switch(row)
                 toggle, slider = self.switches[name], self.multipliers[name]
                 toggle.value, toggle.description = switch.on, "on" if switch.on else "off"
                 slider.value, slider.disabled = switch.multiplier, not switch.on
@@ -91,9 +96,9 @@ class SwitchesPanel(Panel):
 
     def _build_rows(self) -> None:
         rows = self.session.rows
-        self.switches = {n: self._toggle(n) for n in rows}
-        self.multipliers = {n: self._slider(n) for n in rows}
-        self.removers = {n: self._remover(n) for n, r in rows.items() if isinstance(r, Added)}
+        self.switches = {n: self._toggle(r) for n, r in rows.items()}
+        self.multipliers = {n: self._slider(r) for n, r in rows.items()}
+        self.removers = {n: self._remover(r) for n, r in rows.items() if isinstance(r, Added)}
         boxes: list[ipywidgets.Widget] = []
         for name, row in rows.items():
             count = len((row.supernode if isinstance(row, Added) else row).features)
@@ -114,14 +119,14 @@ class SwitchesPanel(Panel):
             ipywidgets.HTML(f'<div class="cnb cnb-empty">{html_text(empty)}</div>')
         ]
 
-    def _toggle(self, name: str) -> ipywidgets.ToggleButton:
+    def _toggle(self, row: Row) -> ipywidgets.ToggleButton:
         toggle = ipywidgets.ToggleButton(True, description="on", layout={"width": "48px"})
         tooltip(toggle, "On: as the multiplier says. Off: the features' activation is set to 0")
         toggle.disabled = self.session.model is None
-        toggle.observe(self.guard(lambda c: self._switch(name, on=c["new"])), "value")
+        toggle.observe(self.guard(lambda c: self._switch(row, on=c["new"])), "value")
         return toggle
 
-    def _slider(self, name: str) -> ipywidgets.FloatSlider:
+    def _slider(self, row: Row) -> ipywidgets.FloatSlider:
         slider = ipywidgets.FloatSlider(
             1.0,
             min=LOWEST,
@@ -131,21 +136,19 @@ class SwitchesPanel(Panel):
             layout={"width": "210px"},
         )
         tooltip(slider, "Activation as a multiple of what it is; below 0 turns it around")
-        slider.observe(self.guard(lambda c: self._switch(name, multiplier=c["new"])), "value")
+        slider.observe(self.guard(lambda c: self._switch(row, multiplier=c["new"])), "value")
         return slider
 
-    def _remover(self, name: str) -> ipywidgets.Button:
+    def _remover(self, row: Added) -> ipywidgets.Button:
         button = ipywidgets.Button(description="×", layout={"width": "32px"})
         tooltip(button, "Take these added features away again")
-        button.on_click(self.guard(lambda _: self.session.drop(name)))
+        button.on_click(self.guard(lambda _: self.session.drop(row)))
         return button
 
-    def _switch(
-        self, name: str, *, on: bool | None = None, multiplier: float | None = None
-    ) -> None:
+    def _switch(self, row: Row, *, on: bool | None = None, multiplier: float | None = None) -> None:
         if not self._syncing:
             try:
-                self.session.set_switch(name, on=on, multiplier=multiplier)
+                self.session.set_switch(row, on=on, multiplier=multiplier)
             except BaseException:
                 self._show_rows()  # back to the last good state
                 raise
@@ -183,7 +186,9 @@ class SwitchesPanel(Panel):
     def draw(self) -> Drawing:
         """The settings, and the probabilities before and after."""
         session = self.session
-        settings = [f"{name}: {session.switch(name).badge or 'on'}" for name in session.rows]
+        settings = [
+            f"{name}: {session.switch(row).badge or 'on'}" for name, row in session.rows.items()
+        ]
         figure = probability_spec(session.before, session.after, most=8)
         texts = [f"{when}: …{text}" for when, text in session.continuations()]
         empty = NO_MODEL if session.model is None else NO_ROWS

@@ -176,9 +176,11 @@ class Workbench(traitlets.HasTraits):
             setup: The new one.
             what: What changes; changes of the same thing in a row are undone as one.
         """
-        before, self.setup = self.setup, setup
-        if before != setup and not (self._undo and what and self._undo[-1][0] == what):
-            self._undo = [*self._undo, (what, before)][-UNDO_DEPTH:]
+        before = self.setup
+        with self.together():
+            self.setup = setup
+            if before != setup and not (self._undo and what and self._undo[-1][0] == what):
+                self._undo = [*self._undo, (what, before)][-UNDO_DEPTH:]
 
     @property
     def can_undo(self) -> bool:
@@ -189,8 +191,8 @@ class Workbench(traitlets.HasTraits):
         """Go back to before the last change of pins, supernodes, labels or switches."""
         if self._undo:
             with self.together():
-                _, self.setup = self._undo.pop()
-                self.refresh()
+                self.setup = self._undo[-1][1]
+                self._undo = self._undo[:-1]
 
     def forget_changes(self) -> None:
         """Make what is set up now the beginning, which `undo` does not go behind."""
@@ -202,9 +204,7 @@ class Workbench(traitlets.HasTraits):
 
     def unpin(self, group: Group) -> None:
         """Take a node or a supernode out of the subgraph."""
-        with self.together():
-            self.change(self.setup.without(group))
-            self.refresh()
+        self.change(self.setup.without(group))
 
     def relabel(self, feature: Feature, text: str) -> None:
         """Give a feature a label of one's own; an empty one takes it back."""
@@ -216,16 +216,12 @@ class Workbench(traitlets.HasTraits):
         Raises:
             ValueError: If there is no feature among them.
         """
-        with self.together():
-            self.change(self.setup.group(name, members))
-            self.refresh()
+        self.change(self.setup.group(name, members))
         return self.setup.supernodes[-1]
 
     def ungroup(self, supernode: Supernode) -> None:
         """Dissolve a supernode into its features, pinned one by one."""
-        with self.together():
-            self.change(self.setup.ungroup(supernode))
-            self.refresh()
+        self.change(self.setup.ungroup(supernode))
 
     def rename(self, supernode: Supernode, name: str) -> None:
         """Give a supernode another name."""
@@ -246,12 +242,7 @@ class Workbench(traitlets.HasTraits):
     def accept(self, proposals: Sequence[Supernode]) -> None:
         """Take proposed supernodes into the subgraph, with the tokens and outputs they join."""
         setup = self.setup.accept(proposals)
-        with self.together():
-            self.change(setup.pin(grouping.joined_ends(self.graph, setup.supernodes)))
-            self.refresh()
-
-    def refresh(self) -> None:
-        """Bring what depends on the setup up to date; `Session` runs the model here."""
+        self.change(setup.pin(grouping.joined_ends(self.graph, setup.supernodes)))
 
 
 def _first_token(graph: AttributionGraph) -> TokenNode | None:

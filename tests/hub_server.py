@@ -143,7 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data) if length is None else length))
         if self.state.drip == "headers":
             self.flush_headers()
-            return self._drip(b"X-Filler: " + b"x" * 400)
+            self._drip(b"X-Filler: " + b"x" * 400)
+            return
         self.end_headers()
         if self.command == "HEAD":
             pass

@@ -30,6 +30,8 @@ class SiteState:
     """(method, path, headers) of each request."""
     silent: bool = False
     """Whether requests are taken and never answered."""
+    hanging: str = ""
+    """Requests whose path begins so are never answered either."""
     drips: bool = False
     """Whether replies come a byte at a time."""
     over: threading.Event = field(default_factory=threading.Event)
@@ -98,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         state, path = self.state, unquote(self.path)
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         state.asked.append((self.command, path, dict(self.headers.items())))
-        if state.silent:
+        if state.silent or (state.hanging and path.startswith(state.hanging)):
             state.over.wait()
             self.close_connection = True
             return None

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from circuit_nb.hub.http_client import httpx
-from circuit_nb.hub.watch import Stalled, Watch
+from circuit_nb.hub.watch import LEAST, Stalled, Watch
 from circuit_nb.neuronpedia.strict_json import MAX_BYTES
 from circuit_nb.version import __version__
 
@@ -134,7 +134,8 @@ def _once(
 ) -> tuple[int, float | None, bytes]:
     """Status, seconds the server asks to wait, and body of one request."""
     sent = {"user-agent": f"circuit-nb/{__version__}", **(headers or {})}
-    watch = Watch(timeout)
+    # As much time for a byte that is sent as for one that comes.
+    watch = Watch(timeout * (1 + len(content or b"") // LEAST))
     exchange = watch.exchange()
     options = {"timeout": timeout, "follow_redirects": not headers}
 

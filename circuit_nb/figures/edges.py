@@ -30,12 +30,17 @@ SAMPLES = 12
 
 
 def curve(start: tuple[float, float], end: tuple[float, float]) -> str:
-    """One edge as a path: it leaves and arrives upright, so that columns can be followed."""
+    """One edge as a path: it leaves and arrives upright, so that columns can be followed.
+
+    Args:
+        start: Where it begins, in the coordinates of the axes.
+        end: Where it ends.
+    """
     (x0, y0), (x1, y1) = start, end
     if abs(x0 - x1) < 0.5:
-        return f"M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}"
-    middle = (y0 + y1) / 2
-    return f"M{x0:.1f} {y0:.1f}C{x0:.1f} {middle:.1f} {x1:.1f} {middle:.1f} {x1:.1f} {y1:.1f}"
+        return f"M{x0:g} {y0:g}L{x1:g} {y1:g}"
+    middle = round((y0 + y1) / 2, 1)
+    return f"M{x0:g} {y0:g}C{x0:g} {middle:g} {x1:g} {middle:g} {x1:g} {y1:g}"
 
 
 def points_along(start: tuple[float, float], end: tuple[float, float]) -> npt.NDArray[np.float64]:
@@ -48,7 +53,7 @@ def points_along(start: tuple[float, float], end: tuple[float, float]) -> npt.ND
 
 def curves(view: GraphView, sources: Numbers, targets: Numbers) -> str:
     """Edges as one path; an edge one of whose ends is not drawn is left out."""
-    x, y, drawn = view.placement.x, view.placement.y, view.drawn
+    x, y, drawn = view.x.tolist(), view.y.tolist(), view.drawn
     return "".join(
         curve((x[s], y[s]), (x[t], y[t]))
         for s, t in zip(sources.tolist(), targets.tolist(), strict=True)
@@ -210,8 +215,8 @@ def _fixed(view: GraphView, number: int, half: float) -> Shape:
     return {
         "xsizemode": "pixel",
         "ysizemode": "pixel",
-        "xanchor": round(float(view.placement.x[number]), 1),
-        "yanchor": round(float(view.placement.y[number]), 1),
+        "xanchor": float(view.x[number]),
+        "yanchor": float(view.y[number]),
         "x0": -half,
         "x1": half,
         "y0": -half,

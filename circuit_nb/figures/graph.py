@@ -15,7 +15,7 @@ from circuit_nb.analysis import Path
 from circuit_nb.figures.measures import Measures
 from circuit_nb.figures.names import NO_LABELS, Labels, node_name, node_place
 from circuit_nb.figures.naming import picture_name
-from circuit_nb.figures.scene import Scene, mark_text, places, written
+from circuit_nb.figures.scene import Scene, mark_text, written
 from circuit_nb.figures.story import story
 from circuit_nb.figures.style import FONT, GREY, SMALL, number, percent, plotly_text, shorten
 from circuit_nb.figures.view import GraphView, Room, Spec, Trace, graph_layout
@@ -117,7 +117,8 @@ def scene_traces(scene: Scene, *, notes: Labels = NO_LABELS) -> dict[str, Trace]
         numbers = drawn[(drawn >= block.start) & (drawn < block.stop)]
         traces[name] = {
             "type": "scatter",
-            **places(view, numbers),
+            "x": view.x[numbers].tolist(),
+            "y": view.y[numbers].tolist(),
             "mode": "markers",
             "customdata": numbers.tolist(),
             "hovertext": [_hover(scene, int(n), notes) for n in numbers],
@@ -136,11 +137,11 @@ def scene_traces(scene: Scene, *, notes: Labels = NO_LABELS) -> dict[str, Trace]
 
 
 def _marks(scene: Scene) -> Trace:
-    marks = scene.view.placement.marks
+    view, marks = scene.view, scene.view.placement.marks
     return {
         "type": "scatter",
-        "x": [round(m.x, 1) for m in marks],
-        "y": [round(m.y, 1) for m in marks],
+        "x": [view.across(m.x) for m in marks],
+        "y": [view.up(m.y) for m in marks],
         "mode": "markers+text",
         "customdata": [list(m.place) for m in marks],
         "text": [mark_text(len(m.numbers)) for m in marks],
@@ -161,11 +162,11 @@ def _mark_hover(scene: Scene, numbers: Sequence[int]) -> str:
 
 
 def _words(scene: Scene) -> Trace:
-    words = scene.standing.words
+    view, words = scene.view, scene.standing.words
     return {
         "type": "scatter",
-        "x": [round(w.x, 1) for w in words],
-        "y": [round(w.y, 1) for w in words],
+        "x": [view.across(w.x) for w in words],
+        "y": [view.up(w.y) for w in words],
         "mode": "text",
         "text": [written(w) for w in words],
         "textposition": [f"middle {w.side}" for w in words],

@@ -144,4 +144,6 @@ class Measures:
         """Rows of `weights` of features and targets, by node number."""
         blocks = self.graph.blocks
         shift = blocks.targets.start - blocks.features.stop
-        return self.graph.weights[np.where(numbers < blocks.features.stop, numbers, numbers - shift)]
+        return self.graph.weights[
+            np.where(numbers < blocks.features.stop, numbers, numbers - shift)
+        ]

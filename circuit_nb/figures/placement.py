@@ -222,9 +222,7 @@ def _runs(count: int, kept: Collection[int]) -> list[list[int]]:
     return runs
 
 
-def _rows(
-    graph: AttributionGraph, members: dict[Place, list[int]], height: float
-) -> list[Track]:
+def _rows(graph: AttributionGraph, members: dict[Place, list[int]], height: float) -> list[Track]:
     """Tokens, each layer that holds something, those between that do not, and outputs."""
     used = {where[0] for where in members} - {0, graph.n_layers + 1}
     least = (height - TOKENS - OUTPUTS) / max(len(used), 1)
@@ -305,8 +303,8 @@ class _Drawing:
         high = min(1.15 * LANE, row.size / lanes)
         places = [
             (
-                column.middle + (i % across - (min(across, count - i // across * across) - 1) / 2)
-                * wide,
+                column.middle
+                + (i % across - (min(across, count - i // across * across) - 1) / 2) * wide,
                 row.middle + ((lanes - 1) / 2 - i // across) * high,
             )
             for i in range(count)

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from circuit_nb.analysis import Path
 from circuit_nb.figures.edges import (
@@ -103,9 +102,10 @@ class Scene:
     def standing(self) -> Words:
         """The words that are there whatever is selected."""
         view, placement = self.view, self.view.placement
+        x, y = placement.x.tolist(), placement.y.tolist()
         sources, targets = steps_of(view, self.paths)
         on_paths = [
-            points_along((placement.x[s], placement.y[s]), (placement.x[t], placement.y[t]))
+            points_along((x[s], y[s]), (x[t], y[t]))
             for s, t in zip(sources.tolist(), targets.tolist(), strict=True)
             if view.drawn[s] and view.drawn[t]
         ]
@@ -210,18 +210,18 @@ class Scene:
         shapes += selected_edges(view, selected, links)
         shapes += rings(view, "selected", [selected], RING, GREY, 2.0)
         shapes += line("selection's leaders", _leaders(view, words), GREY, 0.7, 0.7)
-        return {"shapes": shapes, "annotations": [_annotation(w) for w in words]}
+        return {"shapes": shapes, "annotations": [_annotation(view, w) for w in words]}
 
     def _selection_words(self, selected: Node, links: str) -> list[Word]:
-        """The selected feature and the strongest ends of its edges, those already named left out."""
+        """The selected feature and the strongest ends of its edges, but those already named."""
         view = self.view
         features = view.graph.blocks.features.stop
         own = view.graph.number(selected)
         sources, targets, weights = edges_of(view, selected, links)
         wanted = [own]
-        for ends, mine, most in ((sources, targets == own, INTO), (targets, sources == own, OUT_OF)):
-            strongest = np.argsort(-np.abs(weights) * mine, kind="stable")
-            wanted += ends[[i for i in strongest if mine[i]][:most]].tolist()
+        ranked = np.argsort(-np.abs(weights), kind="stable")
+        wanted += sources[ranked][targets[ranked] == own].tolist()[:INTO]
+        wanted += targets[ranked][sources[ranked] == own].tolist()[:OUT_OF]
         words = self.standing.copy()
         named = {w.number for w in words.words}
         count = len(words.words)
@@ -254,15 +254,16 @@ def _leaders(view: GraphView, words: Sequence[Word]) -> str:
             )
             long = float(np.hypot(x1 - x0, y1 - y0))
             rest = 1 - (float(view.sizes[word.number]) / 2 + 1) / max(long, 1e-9)
-            path += f"M{x0:.1f} {y0:.1f}L{x0 + rest * (x1 - x0):.1f} {y0 + rest * (y1 - y0):.1f}"
+            end = view.across(x0 + rest * (x1 - x0)), view.up(y0 + rest * (y1 - y0))
+            path += f"M{view.across(x0):g} {view.up(y0):g}L{end[0]:g} {end[1]:g}"
     return path
 
 
-def _annotation(word: Word) -> dict[str, Any]:
+def _annotation(view: GraphView, word: Word) -> dict[str, Any]:
     anchor = {"right": "left", "left": "right", "center": "center"}[word.side]
     return {
-        "x": round(word.x, 1),
-        "y": round(word.y, 1),
+        "x": view.across(word.x),
+        "y": view.up(word.y),
         "xref": "x",
         "yref": "y",
         "text": written(word),
@@ -272,12 +273,4 @@ def _annotation(word: Word) -> dict[str, Any]:
         "align": {"right": "left", "left": "right", "center": "center"}[word.side],
         "borderpad": 0,
         "font": {"size": word.size, "color": GREY, "family": FONT},
-    }
-
-
-def places(view: GraphView, numbers: npt.NDArray[np.int64]) -> dict[str, list[float]]:
-    """Coordinates of drawn nodes, with one decimal."""
-    return {
-        "x": np.round(view.placement.x[numbers], 1).tolist(),
-        "y": np.round(view.placement.y[numbers], 1).tolist(),
     }

@@ -93,9 +93,7 @@ class _Raising:
         target: Number of the target.
     """
 
-    def __init__(
-        self, measures: Measures, chosen: npt.NDArray[np.int64], target: int
-    ) -> None:
+    def __init__(self, measures: Measures, chosen: npt.NDArray[np.int64], target: int) -> None:
         graph = measures.graph
         weights = measures.weights_into(np.append(chosen, target))
         raising = np.where(weights > 0, normalized(weights), 0)
@@ -160,4 +158,3 @@ def _path(measures: Measures, numbers: list[int]) -> Path:
     strengths = [float(shares[i, source]) for i, source in enumerate(numbers[:-1])]
     assert isinstance(nodes[0], TokenNode)
     return Path(tuple(nodes), float(np.prod(strengths)), 1)
-

@@ -109,9 +109,9 @@ def _width(character: str) -> float:
 
 
 def two_lines(text: str, length: int) -> str:
-    """The text on one line, or broken after a word, a slash or a comma into two of at most `length` characters.
+    """The text on one line, or on two, of at most `length` characters each.
 
-    What does not fit is left out, with an ellipsis.
+    It is broken after a word, a slash or a comma. What does not fit is left out, with an ellipsis.
     """
     if len(text) <= length:
         return text

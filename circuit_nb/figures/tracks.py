@@ -60,9 +60,7 @@ def grow(
     across, up = budget
     waiting = dict(counts)
     while waiting:
-        cell = max(
-            waiting, key=lambda c: waiting[c] - rows[c[0]].places * columns[c[1]].places
-        )
+        cell = max(waiting, key=lambda c: waiting[c] - rows[c[0]].places * columns[c[1]].places)
         row, column = rows[cell[0]], columns[cell[1]]
         if waiting[cell] <= row.places * column.places:
             return

@@ -36,6 +36,9 @@ than `go.Figure`, which checks every property; figures are made of it where they
 
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 8, 30
 """Margins around the drawing, pixels."""
+UNITS = 1000.0
+"""Width and height of every picture in the coordinates of its axes: whatever its size in pixels,
+so that going back to the whole picture is always the same."""
 APART = 13.0
 """Between the names of two rows, pixels."""
 ASLANT = 52
@@ -66,7 +69,7 @@ class GraphView:
     """First and last layer whose features and errors are drawn; None for all."""
     opened: frozenset[Place] = frozenset()
     """Crowded cells all of whose nodes are drawn."""
-    room: Room = Room()
+    room: Room = field(default_factory=Room)
     """Size of the figure."""
 
     @property
@@ -121,6 +124,24 @@ class GraphView:
             opened=self.opened,
         )
 
+    def across(self, pixels: float) -> float:
+        """Pixels from the left, in the coordinates of the axes."""
+        return round(float(pixels) * UNITS / self.placement.width, 1)
+
+    def up(self, pixels: float) -> float:
+        """Pixels from below, in the coordinates of the axes."""
+        return round(float(pixels) * UNITS / self.placement.height, 1)
+
+    @cached_property
+    def x(self) -> npt.NDArray[np.float64]:
+        """(n_nodes,) where nodes are in the coordinates of the axes; NaN where not drawn."""
+        return np.round(self.placement.x * UNITS / self.placement.width, 1)
+
+    @cached_property
+    def y(self) -> npt.NDArray[np.float64]:
+        """(n_nodes,) where nodes are in the coordinates of the axes; NaN where not drawn."""
+        return np.round(self.placement.y * UNITS / self.placement.height, 1)
+
     @cached_property
     def drawn(self) -> npt.NDArray[np.bool_]:
         """Which nodes have a mark of their own, (n_nodes,)."""
@@ -145,15 +166,15 @@ class GraphView:
     def summary(self) -> str:
         """How many nodes are drawn, and why the others are not, in one line of plain text."""
         words = {
-            "room": "gathered in + marks",
+            "room": "in + marks",
             "errors": "errors",
             "layers": "in other layers",
             "influence": f"beyond {percent(self.kept)} of the influence",
-            "density": "fire on nearly everything",
+            "density": "that fire on nearly everything",
         }
         told = ", ".join(f"{count} {words[reason]}" for reason, count in self.left_out.items())
         drawn = f"{int(self.drawn.sum())} of {self.graph.n_nodes} nodes drawn"
-        return f"{drawn}; not: {told}" if told else drawn
+        return f"{drawn}; left out: {told}" if told else drawn
 
     @cached_property
     def sizes(self) -> npt.NDArray[np.float64]:
@@ -191,9 +212,11 @@ def graph_layout(view: GraphView, bold: Collection[int] = ()) -> dict[str, Any]:
         "zeroline": False,
         "fixedrange": False,
         "tickfont": {"size": SMALL},
+        "range": [0, UNITS],
+        "minallowed": 0,
+        "maxallowed": UNITS,
         **TICKS,
     }
-    width, height = round(placement.width, 1), round(placement.height, 1)
     tokens, levels = _token_ticks(view, bold), _level_ticks(view)
     return {
         "template": "none",
@@ -201,7 +224,7 @@ def graph_layout(view: GraphView, bold: Collection[int] = ()) -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "margin": {"l": LEFT, "r": RIGHT, "t": TOP, "b": below},
-        "height": round(height + TOP + below),
+        "height": round(placement.height + TOP + below),
         "hovermode": "closest",
         "hoverdistance": 12,
         "hoverlabel": {"font": {"family": FONT, "size": BODY}, "align": "left"},
@@ -209,19 +232,13 @@ def graph_layout(view: GraphView, bold: Collection[int] = ()) -> dict[str, Any]:
         "showlegend": False,
         "xaxis": {
             **axis,
-            "range": [0, width],
-            "minallowed": 0,
-            "maxallowed": width,
-            "tickvals": [round(at, 1) for at, _ in tokens],
+            "tickvals": [view.across(at) for at, _ in tokens],
             "ticktext": [text for _, text in tokens],
             "tickangle": -40 if placement.aslant else 0,
         },
         "yaxis": {
             **axis,
-            "range": [0, height],
-            "minallowed": 0,
-            "maxallowed": height,
-            "tickvals": [round(at, 1) for at, _ in levels],
+            "tickvals": [view.up(at) for at, _ in levels],
             "ticktext": [text for _, text in levels],
         },
     }
@@ -241,10 +258,9 @@ def _token_name(view: GraphView, band: Band, bold: Collection[int]) -> str:
 
 def _level_ticks(view: GraphView) -> list[tuple[float, str]]:
     """Names of the rows: the ends, folded ones, and others where there is room for their names."""
-    *rows, top = view.placement.rows
-    ticks = [(rows[0].middle, _level_name(rows[0])), (top.low + 8, "output")]
-    layers = rows[1:]
-    ends = [layers[0], layers[-1]] if layers else []
+    tokens, *layers, top = view.placement.rows
+    ticks = [(tokens.middle, _level_name(tokens)), (top.low + 8, "output")]
+    ends = [*layers[:1], *layers[-1:]]
     folded = [band for band in layers if len(band.keys) > 1]
     fifths = [band for band in layers if (band.keys[0] - 1) % 5 == 0]
     for band in [*ends, *folded, *fifths, *layers]:

@@ -134,9 +134,7 @@ class Words:
         low = np.stack([x + shifts[:, 0] - width / 2, y + shifts[:, 1] - height / 2], axis=1)
         boxes = np.concatenate([low, low + (width, height)], axis=1)
         inside = (
-            (low >= 0).all(axis=1)
-            & (boxes[:, 2] <= self._size[0])
-            & (boxes[:, 3] <= self._size[1])
+            (low >= 0).all(axis=1) & (boxes[:, 2] <= self._size[0]) & (boxes[:, 3] <= self._size[1])
         )
         free = inside & ~_meet(boxes, self._nodes).any(axis=1)
         if not free.any():

@@ -8,6 +8,7 @@ those alone (`Scene.moving`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import plotly.graph_objects as go
 
@@ -37,7 +38,7 @@ def graph_figure(
     paths: Sequence[Path] | None = None,
     room: Room | None = None,
 ) -> go.Figure:
-    """Draw an attribution graph: ● features, ◆ errors, ■ tokens below and outputs above.
+    """Draw an attribution graph: ● features, ◇ errors, ■ tokens below and outputs above.
 
     Args:
         graph: The graph, pruned or not.
@@ -56,26 +57,56 @@ def graph_figure(
     Returns:
         The figure; it is not shown. `figure.layout.meta["summary"]` says how many nodes are drawn.
     """
+    return graph_figures(
+        graph,
+        [room],
+        labels=labels,
+        selected=selected,
+        supernodes=supernodes,
+        kept=kept,
+        errors=errors,
+        everywhere=everywhere,
+        paths=paths,
+    )[0]
+
+
+def graph_figures(
+    graph: AttributionGraph,
+    rooms: Sequence[Room | None],
+    *,
+    labels: Labels = NO_LABELS,
+    selected: Node | None = None,
+    supernodes: Sequence[Supernode] = (),
+    kept: float | None = None,
+    errors: bool = True,
+    everywhere: bool = False,
+    paths: Sequence[Path] | None = None,
+) -> list[go.Figure]:
+    """What `graph_figure` draws, for several sizes at once."""
     measures = Measures(graph)
     if paths is None:
         found = story(measures, labels)
         paths = [found] if found else []
     if selected is None and graph.targets:
         selected = TargetNode(0)
-    always = {f for s in supernodes for f in s.features} | {n for p in paths for n in p.nodes}
-    view = GraphView(
+    grouped = (f for s in supernodes for f in s.features)
+    always = {*grouped, *(n for p in paths for n in p.nodes), selected}
+    view = partial(
+        GraphView,
         measures,
         measures.usual if kept is None else kept,
         errors,
-        frozenset(n for n in {*always, selected} if n is not None and n in graph),
+        frozenset(n for n in always if n is not None and n in graph),
         everywhere,
-        room=room or Room(),
     )
-    scene = Scene(view, labels, tuple(supernodes), (), tuple(paths))
-    spec = graph_spec(scene, selected)
-    if room is not None:
-        spec["layout"]["width"] = room.width
-    return go.Figure(spec)
+    figures: list[go.Figure] = []
+    for room in rooms:
+        scene = Scene(view(room=room or Room()), labels, tuple(supernodes), (), tuple(paths))
+        spec = graph_spec(scene, selected)
+        if room is not None:
+            spec["layout"]["width"] = room.width
+        figures.append(go.Figure(spec))
+    return figures
 
 
 def graph_spec(

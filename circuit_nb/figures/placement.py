@@ -22,6 +22,8 @@ WIDTH, HEIGHT = 800.0, 430.0
 """Size of the drawing where nobody says another, pixels, without the axes around it."""
 TOKEN_LENGTH = 14
 """Characters of a token under its column."""
+TALLEST = 88.0
+"""Height of a layer at most, pixels, unless it is opened."""
 NARROW = 16.0
 """Width of a column whose token is written aslant, pixels."""
 BAND = 20.0
@@ -126,13 +128,15 @@ def place(
     strength = np.zeros(graph.n_nodes, np.float32) if strength is None else strength
     members = _members(graph, shown, strength)
     columns, aslant = _columns(graph, members, width, opened)
+    layers = {where[0] for where in members} - {0, graph.n_layers + 1}
+    height = min(height, TOKENS + OUTPUTS + TALLEST * max(len(layers), 1))
     rows = _rows(graph, members, height)
     outputs = members.get((graph.n_layers + 1, len(graph.tokens) - 1), [])
     if (graph.n_layers + 1, len(graph.tokens) - 1) in opened:
         rows[-1].least += OUTPUTS * np.ceil(sum(_width(graph, n) for n in outputs) / (0.8 * width))
     _share(members, columns, rows, width, height, opened)
     right = stretch(columns, width, most=WORDS)
-    top = stretch(rows, height, most=64.0)
+    top = stretch(rows, height)
     made = _Drawing(graph.n_nodes, columns, rows)
     for where, numbers in members.items():
         if where[0] <= graph.n_layers:

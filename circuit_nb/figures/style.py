@@ -37,6 +37,10 @@ _WIDTHS = {
 hardly ever wider than what is kept free for it."""
 _LETTER, _WIDE, _BOLD = 0.645, 1.05, 1.13
 
+LEGEND = (
+    "● feature  ◇ error  ■ token, output · edges of the selected node: blue raises, orange lowers"
+)
+"""What the marks of the graph mean, as plain text."""
 TICKS = {"ticks": "outside", "ticklen": 5, "tickcolor": "rgba(0,0,0,0)"}
 """Axis properties that hold tick labels a little away from the axis."""
 

@@ -49,7 +49,8 @@ def grow(
 ) -> None:
     """Give crowded cells more lanes or more slots, until all fit or the room is used up.
 
-    The cell that lacks most comes first, and takes what costs the smaller part of what is left.
+    The cell that lacks most comes first, and takes what costs the smaller part of what is left;
+    rather more slots than lanes, so that layers can be told apart.
 
     Args:
         counts: How many nodes each cell holds.
@@ -66,7 +67,7 @@ def grow(
             return
         wider = SLOT * (-(-waiting[cell] // row.places) - column.places)
         higher = LANE * (-(-waiting[cell] // column.places) - row.places)
-        if across >= SLOT and (up < LANE or wider / across <= higher / up):
+        if across >= SLOT and (up < LANE or wider / across <= 2 * higher / up):
             column.places += 1
             column.least += SLOT
             across -= SLOT

@@ -258,7 +258,8 @@ def _token_name(view: GraphView, band: Band, bold: Collection[int]) -> str:
 
 def _level_ticks(view: GraphView) -> list[tuple[float, str]]:
     """Names of the rows: the ends, folded ones, and others where there is room for their names."""
-    tokens, *layers, top = view.placement.rows
+    rows = list(view.placement.rows)
+    tokens, layers, top = rows[0], rows[1:-1], rows[-1]
     ticks = [(tokens.middle, _level_name(tokens)), (top.low + 8, "output")]
     ends = [*layers[:1], *layers[-1:]]
     folded = [band for band in layers if len(band.keys) > 1]

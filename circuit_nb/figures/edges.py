@@ -20,8 +20,9 @@ Shape: TypeAlias = dict[str, Any]
 """Properties of one Plotly shape."""
 Numbers: TypeAlias = npt.NDArray[np.int64]
 
-BACKGROUND_EDGES = 300
-"""How many of the strongest edges are always drawn, faintly."""
+BACKGROUND_EDGES, BACKGROUND_MASS = 300, 0.8
+"""How many of the strongest edges are always drawn, faintly, and which share of what flows through
+all of them they hold at most."""
 STEPS = ((0.3, 2.6, 0.55), (0.08, 1.5, 0.4), (0.0, 0.8, 0.16))
 """Steps of an edge's strength: from which share of the strongest, its width, its opacity."""
 PATH_WIDTH, PATH_OPACITY = 5.0, 0.9
@@ -89,17 +90,15 @@ def strength_steps(strength: npt.NDArray[Any]) -> list[Numbers]:
 def background(view: GraphView) -> list[Shape]:
     """The strongest edges between drawn nodes, faint, in three steps of strength."""
     graph, drawn = view.graph, view.drawn
-    flow = view.measures.flow(drawn)
+    flow = view.measures.flow(drawn).ravel()
     rows = graph.rows[drawn[graph.rows]]
     columns = np.flatnonzero(drawn[: graph.blocks.tokens.stop])
-    best = np.flatnonzero(flow)
-    if len(best) > BACKGROUND_EDGES:
-        ranked = np.argpartition(flow.ravel()[best], -BACKGROUND_EDGES)
-        best = best[ranked[-BACKGROUND_EDGES:]]
+    best = np.argsort(-flow, kind="stable")[:BACKGROUND_EDGES]
+    best = best[(flow[best] > 0) & (np.cumsum(flow[best]) <= BACKGROUND_MASS * flow.sum())]
     row, column = np.divmod(best, max(len(columns), 1))
     sources, targets = columns[column], rows[row]
     shapes: list[Shape] = []
-    for step, chosen in enumerate(strength_steps(flow.ravel()[best])):
+    for step, chosen in enumerate(strength_steps(flow[best])):
         path = curves(view, sources[chosen], targets[chosen])
         width, opacity = ((1.4, 0.28), (1.0, 0.2), (0.8, 0.13))[step]
         shapes += line(f"edges {step}", path, GREY, width, opacity)

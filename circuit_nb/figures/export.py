@@ -36,9 +36,9 @@ body {{ font: 15px/1.45 {font}; margin: 12px auto; max-width: 1880px; padding: 0
 h1 {{ font-size: 20px; font-weight: 600; margin: 0 0 2px; }}
 p {{ margin: 0 0 2px; font-size: 13px; color: #767676; }}
 main {{ overflow-x: auto; }}
-.js-plotly-plot .textpoint text, .js-plotly-plot .annotation text, .js-plotly-plot .xtick text {{
+.js-plotly-plot .textpoint text, .js-plotly-plot .shape-label text, .js-plotly-plot .xtick text {{
   fill: CanvasText !important; }}
-.js-plotly-plot .textpoint text, .js-plotly-plot .annotation text {{
+.js-plotly-plot .textpoint text, .js-plotly-plot .shape-label text {{
   paint-order: stroke; stroke: Canvas; stroke-width: 3px; stroke-linejoin: round; }}
 </style>
 </head>
@@ -102,9 +102,7 @@ def write_html(
     drawn = ", ".join(str(size.to_json()) for size in sizes).replace("<", "\\u003c")
     notes = "".join(f"<p>{html_text(line)}</p>" for line in note.split("\n"))
     script = _CHOOSE.format(sizes=f"[{drawn}]") if sizes else ""
-    page = _PAGE.format(
-        title=html_text(title), note=notes, font=FONT, figure=body, script=script
-    )
+    page = _PAGE.format(title=html_text(title), note=notes, font=FONT, figure=body, script=script)
     path = Path(path)
     path.write_text(page, encoding="utf-8")
     return path

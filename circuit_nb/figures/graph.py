@@ -1,13 +1,13 @@
 """The attribution graph as a Plotly figure: tokens along x, layers up y.
 
-The figure is a short list of named traces, drawn once for each filter, and of shapes and
-annotations, which Plotly replaces without drawing the traces anew: what a click changes is made of
-those alone (`Scene.moving`).
+The figure is a short list of named traces, drawn once for each filter, and of shapes, which
+Plotly replaces without drawing the traces anew: what a click changes is made of those alone
+(`Scene.moving`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 import plotly.graph_objects as go
@@ -110,7 +110,12 @@ def graph_figures(
 
 
 def graph_spec(
-    scene: Scene, selected: Node | None = None, *, links: str = "both", notes: Labels = NO_LABELS
+    scene: Scene,
+    selected: Node | None = None,
+    *,
+    links: str = "both",
+    switched: Collection[Node] = (),
+    notes: Labels = NO_LABELS,
 ) -> Spec:
     """The whole figure of a scene as plain data.
 
@@ -118,11 +123,12 @@ def graph_spec(
         scene: What is drawn.
         selected: The node whose edges are drawn signed.
         links: Which of them: `inputs`, `outputs` or `both`.
+        switched: Nodes that a switch holds at another value.
         notes: A further line for the hover of a feature, by (layer, index).
     """
     traces = scene_traces(scene, notes=notes)
     layout = graph_layout(scene.view, scene.bold)
-    layout.update(scene.moving(selected, links=links))
+    layout["shapes"] = scene.moving(selected, links=links, switched=switched)
     layout["meta"] = {"summary": scene.view.summary}
     return {"data": [{"name": name, **traces[name]} for name in ORDER], "layout": layout}
 

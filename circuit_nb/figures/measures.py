@@ -16,7 +16,7 @@ MOST = 120
 """About how many nodes are drawn where nobody says how many."""
 FEW = 60
 """A graph of no more nodes than this is drawn whole."""
-NEARLY_ALL = 0.98
+NEARLY_ALL = 0.99
 """Share of the influence that is drawn at most where nobody says how much."""
 EVERYWHERE, POSITIONS = 0.5, 4
 """A feature active at this share of the prompt, and at so many positions at least, says little."""

@@ -16,8 +16,8 @@ ALSO = 0.6
 def picture_name(measures: Measures, feature: Feature, labels: Labels = NO_LABELS) -> str:
     """What a feature is called on the picture, where there is little room; plain text.
 
-    Its label; else what it fires on → what it promotes; where that is not known either, the token
-    it is at → the outputs it raises most on this prompt, through all paths.
+    Its label; else what it fires on → what it promotes; where that is not known either, → the
+    outputs it raises most on this prompt, through all paths: its column says what it fires on.
 
     Args:
         measures: Of the graph.
@@ -35,7 +35,7 @@ def picture_name(measures: Measures, feature: Feature, labels: Labels = NO_LABEL
     outputs = ", ".join(raised(measures, feature))
     if not outputs:
         return node_name(graph, feature)
-    return f"{token_text(graph.tokens[feature.position])} → {outputs}"
+    return f"→ {outputs}"
 
 
 def raised(measures: Measures, feature: Feature) -> list[str]:

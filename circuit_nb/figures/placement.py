@@ -20,6 +20,8 @@ from circuit_nb.graph import AttributionGraph, ErrorNode, Feature, Node, TokenNo
 
 WIDTH, HEIGHT = 800.0, 430.0
 """Size of the drawing where nobody says another, pixels, without the axes around it."""
+ALWAYS = 10.0
+"""Strength of what is drawn before all others; no influence is as large."""
 TOKEN_LENGTH = 14
 """Characters of a token under its column."""
 TALLEST = 88.0
@@ -121,6 +123,7 @@ def place(
         graph: The graph.
         shown: (n_nodes,) which nodes are drawn, in node order.
         strength: (n_nodes,) where not all have room, the strongest are drawn; by default the first.
+            Outputs are drawn by rank, but those of `ALWAYS` and more before the others.
         width: Of the drawing, pixels.
         height: Of the drawing, pixels; it becomes higher only for what is opened.
         opened: Cells all of whose nodes are to be drawn.
@@ -177,7 +180,9 @@ def _members(
         found.setdefault((level(graph, node), position), []).append(number)
     for where in found:
         if where[0] == graph.n_layers + 1:
-            found[where].sort()  # as the graph ranks its outputs
+            # As the graph ranks its outputs, the first of all and then those that must be there.
+            first = graph.blocks.targets.start
+            found[where].sort(key=lambda n: (n != first, strength[n] < ALWAYS, n))
     return found
 
 

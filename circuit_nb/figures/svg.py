@@ -1,7 +1,7 @@
 """The library's own figures as plain SVG: where no JavaScript runs, and where it would be slow.
 
-Draws what `circuit_nb.figures` puts into a figure (scatter, bars, shapes, annotations, tick labels)
-and no more; it is not a renderer for every Plotly figure.
+Draws what `circuit_nb.figures` puts into a figure (scatter, bars, shapes, tick labels) and no
+more; it is not a renderer for every Plotly figure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from circuit_nb.figures.style import BODY, FONT, GREY, LEADING, SMALL, html_text
-from circuit_nb.figures.svg_shapes import Area, outline
+from circuit_nb.figures.svg_shapes import Area, begin, outline
 from circuit_nb.figures.view import Spec, Trace
 
 _TAG = re.compile(r"<[^<>]*>")
@@ -59,7 +59,6 @@ def draw(
             parts += [*_line(trace, area), *_markers(trace, area), *_texts(trace, area)]
     parts += _bars(spec, area)
     parts += (_shape(s, area, titles, keys) for s in layout.get("shapes") or () if _is_above(s))
-    parts += (_annotation(a, area) for a in layout.get("annotations") or ())
     return "".join(parts), (area.width, area.height)
 
 
@@ -203,6 +202,8 @@ def _is_above(shape: Spec) -> bool:
 
 
 def _shape(shape: Spec, area: Area, titles: dict[str, str], keys: bool) -> str:
+    if "label" in shape:
+        return _label(shape, area)
     if shape["type"] != "rect":
         return outline(shape, area)
     left, right = sorted((area.x(shape["x0"]), area.x(shape["x1"])))
@@ -217,12 +218,14 @@ def _shape(shape: Spec, area: Area, titles: dict[str, str], keys: bool) -> str:
     )
 
 
-def _annotation(annotation: Spec, area: Area) -> str:
-    """A text whose middle is at its place, or that begins or ends there."""
-    anchor = {"left": "start", "center": "middle", "right": "end"}[annotation["xanchor"]]
-    size, text = annotation["font"]["size"], annotation["text"]
-    y = area.y(annotation["y"]) + 0.36 * size + text.count("<br>") * LEADING * size / 2
-    return _text(area.x(annotation["x"]), y, text, anchor=anchor, size=size)
+def _label(shape: Spec, area: Area) -> str:
+    """A text whose middle is at the shape's place, or that begins or ends there."""
+    label = shape["label"]
+    anchor = {"left": "start", "center": "middle", "right": "end"}[label["xanchor"]]
+    size, text = label["font"]["size"], label["text"]
+    x, y = begin(shape, area)
+    below = 0.36 * size + text.count("<br>") * LEADING * size / 2
+    return _text(x, y + below, text, anchor=anchor, size=size)
 
 
 def _bars(spec: Spec, area: Area) -> Iterator[str]:

@@ -32,6 +32,13 @@ class Area:
         return round(self.bottom - (value - low) / (high - low) * (self.bottom - self.top), 1)
 
 
+def begin(shape: Spec, area: Area) -> tuple[float, float]:
+    """Where a path begins, pixels."""
+    _, numbers = _STEP.findall(shape["path"])[0]
+    x, y = (float(v) for v in numbers.split())
+    return area.x(x), area.y(y)
+
+
 def outline(shape: Spec, area: Area) -> str:
     """A path or a circle, of fixed size where the shape says so."""
     line = shape["line"]

@@ -11,7 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from circuit_nb.figures.measures import Measures
-from circuit_nb.figures.placement import TOKEN_LENGTH, Band, Place, Placement, place, written_aslant
+from circuit_nb.figures.placement import (
+    ALWAYS,
+    TOKEN_LENGTH,
+    Band,
+    Place,
+    Placement,
+    place,
+    written_aslant,
+)
 from circuit_nb.figures.style import (
     BODY,
     FONT,
@@ -83,6 +91,13 @@ class GraphView:
         return self.measures.influence
 
     @cached_property
+    def _wanted(self) -> npt.NDArray[np.bool_]:
+        """Which nodes are drawn in any case, (n_nodes,)."""
+        wanted = np.zeros(self.graph.n_nodes, dtype=np.bool_)
+        wanted[[self.graph.number(n) for n in self.always if n in self.graph]] = True
+        return wanted
+
+    @cached_property
     def _reasons(self) -> dict[str, npt.NDArray[np.bool_]]:
         """Why nodes are left out: each of them has the first reason that applies, (n_nodes,)."""
         graph, blocks = self.graph, self.graph.blocks
@@ -96,9 +111,7 @@ class GraphView:
         out["influence"] = ~self.measures.kept(self.kept)
         if not self.everywhere:
             out["density"] = self.measures.everywhere
-        wanted = np.zeros(graph.n_nodes, dtype=np.bool_)
-        wanted[[graph.number(n) for n in self.always if n in graph]] = True
-        told = wanted
+        told = self._wanted
         reasons: dict[str, npt.NDArray[np.bool_]] = {}
         for reason, left in out.items():
             reasons[reason] = left & ~told
@@ -118,7 +131,7 @@ class GraphView:
         return place(
             self.graph,
             self.shown,
-            strength=self.measures.reach,
+            strength=self.measures.reach + np.float32(ALWAYS) * self._wanted,
             width=width,
             height=self.room.height - TOP - below,
             opened=self.opened,
@@ -240,6 +253,7 @@ def graph_layout(view: GraphView, bold: Collection[int] = ()) -> dict[str, Any]:
             **axis,
             "tickvals": [view.up(at) for at, _ in levels],
             "ticktext": [text for _, text in levels],
+            "tickangle": 0,
         },
     }
 
@@ -249,11 +263,11 @@ def _token_ticks(view: GraphView, bold: Collection[int]) -> list[tuple[float, st
 
 
 def _token_name(view: GraphView, band: Band, bold: Collection[int]) -> str:
-    if len(band.keys) > 1:
+    position, *more = band.keys
+    if more:
         return "…"
-    token = view.graph.tokens[band.keys[0]]
-    text = plotly_text(shorten(token_text(token), TOKEN_LENGTH))
-    return f"<b>{text}</b>" if band.keys[0] in bold else text
+    text = plotly_text(shorten(token_text(view.graph.tokens[position]), TOKEN_LENGTH))
+    return f"<b>{text}</b>" if position in bold else text
 
 
 def _level_ticks(view: GraphView) -> list[tuple[float, str]]:
@@ -261,7 +275,7 @@ def _level_ticks(view: GraphView) -> list[tuple[float, str]]:
     rows = list(view.placement.rows)
     tokens, layers, top = rows[0], rows[1:-1], rows[-1]
     ticks = [(tokens.middle, _level_name(tokens)), (top.low + 8, "output")]
-    ends = [*layers[:1], *layers[-1:]]
+    ends = layers[:1] + layers[-1:]
     folded = [band for band in layers if len(band.keys) > 1]
     fifths = [band for band in layers if (band.keys[0] - 1) % 5 == 0]
     for band in [*ends, *folded, *fifths, *layers]:

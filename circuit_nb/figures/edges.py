@@ -1,7 +1,4 @@
-"""Edges as Plotly shapes: drawn in the picture's own coordinates, replaced without a redraw.
-
-Plotly draws shapes anew without touching the traces, so what a click changes is made of them.
-"""
+"""Edges, rings and crosses as Plotly shapes, in the coordinates of the axes."""
 
 from __future__ import annotations
 

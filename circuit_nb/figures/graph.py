@@ -1,8 +1,7 @@
 """The attribution graph as a Plotly figure: tokens along x, layers up y.
 
-The figure is a short list of named traces, drawn once for each filter, and of shapes, which
-Plotly replaces without drawing the traces anew: what a click changes is made of those alone
-(`Scene.moving`).
+The figure is a short list of named traces and a backdrop of shapes, drawn once for each filter, and
+of further shapes, which are all that a click changes (`Scene.moving`).
 """
 
 from __future__ import annotations
@@ -128,7 +127,8 @@ def graph_spec(
     """
     traces = scene_traces(scene, notes=notes)
     layout = graph_layout(scene.view, scene.bold)
-    layout["shapes"] = scene.moving(selected, links=links, switched=switched)
+    moving = scene.moving(selected, links=links, switched=switched)
+    layout["shapes"] = [*scene.backdrop, *moving]
     layout["meta"] = {"summary": scene.view.summary}
     return {"data": [{"name": name, **traces[name]} for name in ORDER], "layout": layout}
 
@@ -209,7 +209,6 @@ def _words(scene: Scene) -> Trace:
         "textposition": [f"middle {w.side}" for w in words],
         "textfont": {"size": [w.size for w in words], "color": GREY, "family": FONT},
         "hoverinfo": "skip",
-        "cliponaxis": False,
     }
 
 

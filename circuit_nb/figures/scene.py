@@ -192,9 +192,7 @@ class Scene:
     def moving(
         self, selected: Node | None, *, links: str = "both", switched: Collection[Node] = ()
     ) -> list[Shape]:
-        """All shapes: what is there in any case, and what a selection or a switch changes.
-
-        Plotly replaces its shapes without drawing nodes and axes anew.
+        """What a selection or a switch adds to the backdrop.
 
         Args:
             selected: The node whose edges are drawn signed, or None.
@@ -202,7 +200,7 @@ class Scene:
             switched: Nodes that a switch holds at another value.
         """
         view = self.view
-        shapes = [*self.backdrop, *crosses(view, "switched", switched)]
+        shapes = crosses(view, "switched", switched)
         if selected is None or selected not in view.graph:
             return shapes
         words = self._selection_words(selected, links)

@@ -8,7 +8,6 @@ from typing import Any
 import ipywidgets
 import plotly.graph_objects as go
 
-from circuit_nb.figures.edges import Shape
 from circuit_nb.figures.graph import ORDER, graph_spec, scene_traces
 from circuit_nb.figures.placement import Place
 from circuit_nb.figures.scene import Scene
@@ -229,16 +228,10 @@ class GraphPanel(Panel):
         return Scene(view, session.labels, setup.supernodes, setup.pinned, session.paths)
 
     def _new_figure(self) -> go.FigureWidget:
-        session = self.session
-        spec = graph_spec(
-            self._scene,
-            session.selected,
-            links=session.links,
-            switched=session.switched(),
-            notes=session.cards.promoted,
-        )
+        spec = graph_spec(self._scene, notes=self.session.cards.promoted)
         self._drawn: dict[str, Trace] = {t["name"]: t for t in spec["data"]}
-        self._moved: list[Shape] = spec["layout"]["shapes"]
+        # What a click changes is the lens's to draw, many times faster than a message to Plotly.
+        spec["layout"]["shapes"] = self._scene.backdrop
         figure = go.FigureWidget(spec)
         # The trait has no public name; without it plots show a toolbar and keep their first width.
         # Plotly's buttons are there for the lens to press, and hidden.
@@ -262,27 +255,17 @@ class GraphPanel(Panel):
             old.close()
 
     def _redraw(self) -> None:
-        """Send what changed, and nothing else, in one message."""
-        scene = self._scene_now()
-        changed = scene != self._scene
-        if changed:
+        """Send what changed, and nothing else."""
+        scene, session = self._scene_now(), self.session
+        if scene != self._scene:
             self._scene = scene
-        moving = self._moving()
-        if changed or moving != self._moved:
-            self._moved = moving
             self._updated = True
             with self.figure.batch_update():
-                if changed:
-                    self._draw_anew()
-                self.figure.layout.shapes = moving
-        self._show_controls()
-
-    def _moving(self) -> list[Shape]:
-        """What a click changes of the picture."""
-        session = self.session
-        return self._scene.moving(
+                self._draw_anew()
+        self.lens.over = self._scene.moving(
             session.selected, links=session.links, switched=session.switched()
         )
+        self._show_controls()
 
     def _draw_anew(self) -> None:
         """Update the traces and axes that are no longer what they were."""
@@ -298,6 +281,7 @@ class GraphPanel(Panel):
             ticks = {k: layout[axis][k] for k in ("tickvals", "ticktext", "tickangle")}
             self.figure.layout[axis].update(ticks)
         self.figure.layout.update({k: layout[k] for k in ("margin", "height")})
+        self.figure.layout.shapes = self._scene.backdrop
 
     def _show_controls(self) -> None:
         session, scene = self.session, self._scene

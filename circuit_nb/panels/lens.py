@@ -1,4 +1,8 @@
-"""Zoom, keys and the whole window for a panel with a plot in it, and how much room the plot has."""
+"""What lies between a plot and its reader: zoom, keys, the whole window, and what a click changes.
+
+Plotly's widget draws the whole plot anew for every message, however small. What a click changes is
+therefore drawn here, into the plot's own SVG and in its coordinates.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import anywidget
 import traitlets
 
 from circuit_nb.figures.style import BODY, FONT, GREY, POSITIVE
-from circuit_nb.panels.page import PAPER
+from circuit_nb.panels.page import INK, PAPER
 
 _CSS = f"""
 .cnb-tools {{ display: flex; gap: 2px; font: {BODY}px/1 {FONT}; }}
@@ -18,6 +22,9 @@ _CSS = f"""
 .cnb-tools button:hover {{ background: rgba(128,128,128,.2); }}
 .cnb-tools button:focus-visible, .cnb-room:focus-visible {{ outline: 2px solid {POSITIVE};
   outline-offset: 1px; }}
+.cnb-room .textpoint text, .cnb-over text {{ paint-order: stroke; stroke: {PAPER};
+  stroke-width: 3px; stroke-linejoin: round; }}
+.cnb-room .textpoint text, .cnb-over text, .cnb-room .xtick text {{ fill: {INK} !important; }}
 .cnb-room .modebar {{ display: none !important; }}
 .cnb-said {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
   white-space: nowrap; }}
@@ -28,7 +35,7 @@ _CSS = f"""
 .cnb-faint-note {{ color: {GREY}; }}
 """
 
-_SCRIPT = """
+_SCRIPT = r"""
 const SIGNS = { in: ["+", "Zoom in"], out: ["−", "Zoom out"], 
                 reset: ["⤢", "Show the whole picture"],
                 whole: ["⛶", "Fill the window, and back"] };
@@ -59,6 +66,78 @@ function maximise(panel) {
   window.dispatchEvent(new Event("resize"));
 }
 
+const PLAIN = { lt: "<", gt: ">", amp: "&", "#36": "$" };
+const SVG = "http://www.w3.org/2000/svg";
+
+function element(name, attributes) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+// Draws Plotly shapes (paths, circles and words) of a plot without Plotly.
+function overlay(plot, shapes) {
+  let hooked = null;
+  const group = (traces, place) => {
+    const layer = traces.parentNode;
+    let made = layer.querySelector(`:scope > .cnb-over-${place}`);
+    if (!made) {
+      made = element("g", { class: `cnb-over cnb-over-${place}`, "pointer-events": "none" });
+      layer.insertBefore(made, place === "below" ? traces : traces.nextSibling);
+    }
+    for (const name of ["transform", "clip-path"]) {
+      const value = traces.getAttribute(name);
+      if (value) made.setAttribute(name, value);
+    }
+    made.replaceChildren();
+    return made;
+  };
+  const draw = () => {
+    const gd = plot(), layout = gd?._fullLayout;
+    const traces = layout?._plots?.xy?.plot?.node();
+    if (!traces?.parentNode || !layout.xaxis?.l2p) return;
+    if (hooked !== gd) {
+      hooked = gd;
+      for (const name of ["afterplot", "relayouting", "relayout"]) gd.on(`plotly_${name}`, draw);
+    }
+    const x = (at) => layout.xaxis.l2p(at).toFixed(1), y = (at) => layout.yaxis.l2p(at).toFixed(1);
+    const groups = { below: group(traces, "below"), above: group(traces, "above") };
+    for (const shape of shapes()) groups[shape.layer].append(...drawn(shape, x, y));
+  };
+  return draw;
+}
+
+function drawn(shape, x, y) {
+  if (shape.label) return words(shape, x, y);
+  const { color, width } = shape.line;
+  const pen = { fill: "none", stroke: color, "stroke-width": width, opacity: shape.opacity ?? 1 };
+  const fixed = shape.xsizemode === "pixel";
+  const at = fixed ? `translate(${x(shape.xanchor)} ${y(shape.yanchor)})` : "";
+  if (shape.type === "circle") {
+    return [element("circle", { ...pen, r: shape.x1, transform: at })];
+  }
+  const pair = (_, a, b) => (fixed ? `${a} ${-b}` : `${x(+a)} ${y(+b)}`);
+  const d = shape.path.replace(/(-?[\d.]+) (-?[\d.]+)/g, pair);
+  return [element("path", { ...pen, d, transform: at })];
+}
+
+function words(shape, x, y) {
+  const { text, xanchor, font } = shape.label;
+  const [, a, b] = shape.path.match(/M(-?[\d.]+) (-?[\d.]+)/);
+  const lines = text.replace(/<\/?b>/g, "").split("<br>");
+  const anchor = { left: "start", center: "middle", right: "end" }[xanchor];
+  return lines.map((line, i) => {
+    const rise = (i - (lines.length - 1) / 2) * 1.25 * font.size + 0.36 * font.size;
+    const made = element("text", {
+      x: x(+a), y: (+y(+b) + rise).toFixed(1), "text-anchor": anchor, "font-size": font.size,
+      "font-family": font.family, fill: font.color,
+    });
+    if (text.startsWith("<b>")) made.setAttribute("font-weight", "bold");
+    made.textContent = line.replace(/&(lt|gt|amp|#36);/g, (_, name) => PLAIN[name]);
+    return made;
+  });
+}
+
 function render({ model, el }) {
   const tools = document.createElement("div");
   tools.className = "cnb-tools";
@@ -70,6 +149,9 @@ function render({ model, el }) {
   const tell = () => { said.textContent = model.get("said"); };
   model.on("change:said", tell);
   tell();
+
+  const over = overlay(() => plot(), () => model.get("over"));
+  model.on("change:over", over);
 
   const panel = () => el.closest(".cnb-panel");
   const room = () => panel()?.querySelector(".cnb-room");
@@ -134,6 +216,7 @@ function render({ model, el }) {
       if (left-- > 0) timer = setTimeout(begin, 50);
       return;
     }
+    over();
     panel()?.addEventListener("keydown", keys);
     if (!box) return;
     box.tabIndex = 0;
@@ -148,6 +231,7 @@ function render({ model, el }) {
     left = 0;
     watch.disconnect();
     model.off("change:said", tell);
+    model.off("change:over", over);
   };
 }
 export default { render };
@@ -172,6 +256,8 @@ class Lens(anywidget.AnyWidget):
 
     _esm = _SCRIPT
     _css = _CSS
+    over = traitlets.List(traitlets.Any()).tag(sync=True)
+    """Plotly shapes drawn over the plot's own: paths, circles, and words as labels of paths."""
     said = traitlets.Unicode("").tag(sync=True)
     """What is spoken by a screen reader, e.g. the node walked to."""
     label = traitlets.Unicode("").tag(sync=True)

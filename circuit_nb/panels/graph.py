@@ -78,6 +78,7 @@ class GraphPanel(Panel):
             self.guard(self._go),
             self.guard(self._pin),
             self.guard(self._go_back),
+            self.guard(self._show),
             label="Attribution graph. Arrows walk along edges, Enter pins, plus and minus zoom.",
         )
         self._normal = Room(height=float(height))
@@ -89,8 +90,9 @@ class GraphPanel(Panel):
         self._updated = False
         self._scene = Scene(session.view, session.labels)
         self._scene = self._scene_now()
-        self.figure = self._new_figure()
-        self.frame = ipywidgets.Box([self.figure], layout={"width": "100%"})
+        self._drawn: dict[str, Trace] = {}
+        self._figure: go.FigureWidget | None = None
+        self.frame = ipywidgets.Box([], layout={"width": "100%"})
         self.frame.add_class("cnb-room")
         self._arrange()
         self._listen()
@@ -132,6 +134,13 @@ class GraphPanel(Panel):
         self.pin.on_click(self.guard(lambda _: self._pin()))
         names = ("selected", "setup", "kept", "errors", "links", "paths", "outcome", "learned")
         self.watch(self._redraw, *names)
+
+    @property
+    def figure(self) -> go.FigureWidget:
+        """The plot; made when it is first wanted, for it brings along the whole of Plotly."""
+        self._show()
+        assert self._figure is not None
+        return self._figure
 
     @property
     def view(self) -> GraphView:
@@ -229,7 +238,7 @@ class GraphPanel(Panel):
 
     def _new_figure(self) -> go.FigureWidget:
         spec = graph_spec(self._scene, notes=self.session.cards.promoted)
-        self._drawn: dict[str, Trace] = {t["name"]: t for t in spec["data"]}
+        self._drawn = {t["name"]: t for t in spec["data"]}
         # What a click changes is the lens's to draw, many times faster than a message to Plotly.
         spec["layout"]["shapes"] = self._scene.backdrop
         figure = go.FigureWidget(spec)
@@ -248,40 +257,47 @@ class GraphPanel(Panel):
 
         Plotly's widget loses properties when changes reach the page before the plot is drawn there.
         """
-        if self._updated:
-            old, self.figure = self.figure, self._new_figure()
-            self.frame.children = [self.figure]
+        if self._updated and self._figure is not None:
+            self._figure.close()
+            self._figure = None
+        self._show()
+
+    def _show(self) -> None:
+        """Make the plot if there is none."""
+        if self._figure is None:
+            self._figure = self._new_figure()
+            self.frame.children = [self._figure]
             self._updated = False
-            old.close()
 
     def _redraw(self) -> None:
         """Send what changed, and nothing else."""
         scene, session = self._scene_now(), self.session
         if scene != self._scene:
             self._scene = scene
-            self._updated = True
-            with self.figure.batch_update():
-                self._draw_anew()
+            if self._figure is not None:
+                self._updated = True
+                with self._figure.batch_update():
+                    self._draw_anew(self._figure)
         self.lens.over = self._scene.moving(
             session.selected, links=session.links, switched=session.switched()
         )
         self._show_controls()
 
-    def _draw_anew(self) -> None:
+    def _draw_anew(self, figure: go.FigureWidget) -> None:
         """Update the traces and axes that are no longer what they were."""
         traces = scene_traces(self._scene, notes=self.session.cards.promoted)
         for name, trace in traces.items():
             old = self._drawn[name]
             parts = {k: v for k, v in trace.items() if old.get(k) != v}
             if parts:
-                self.figure.data[ORDER.index(name)].update(parts)
+                figure.data[ORDER.index(name)].update(parts)
                 self._drawn[name] = {**trace, "name": name}
         layout = graph_layout(self._scene.view, self._scene.bold)
         for axis in ("xaxis", "yaxis"):
             ticks = {k: layout[axis][k] for k in ("tickvals", "ticktext", "tickangle")}
-            self.figure.layout[axis].update(ticks)
-        self.figure.layout.update({k: layout[k] for k in ("margin", "height")})
-        self.figure.layout.shapes = self._scene.backdrop
+            figure.layout[axis].update(ticks)
+        figure.layout.update({k: layout[k] for k in ("margin", "height")})
+        figure.layout.shapes = self._scene.backdrop
 
     def _show_controls(self) -> None:
         session, scene = self.session, self._scene

@@ -12,7 +12,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from circuit_nb.figures.style import BODY, FONT, GREY, POSITIVE
+from circuit_nb.figures.style import BODY, FONT, POSITIVE
 from circuit_nb.panels.page import INK, PAPER
 
 _CSS = f"""
@@ -20,8 +20,9 @@ _CSS = f"""
 .cnb-tools button {{ width: 26px; height: 26px; padding: 0; border: 1px solid transparent;
   border-radius: 4px; background: none; color: inherit; font-size: 15px; cursor: pointer; }}
 .cnb-tools button:hover {{ background: rgba(128,128,128,.2); }}
-.cnb-tools button:focus-visible, .cnb-room:focus-visible {{ outline: 2px solid {POSITIVE};
-  outline-offset: 1px; }}
+.cnb-tools button:focus-visible, .cnb-room.cnb-keyed:focus {{ outline: 2px solid {POSITIVE};
+  outline-offset: -2px; }}
+.cnb-room:focus {{ outline: none; }}
 .cnb-room .textpoint text, .cnb-over text {{ paint-order: stroke; stroke: {PAPER};
   stroke-width: 3px; stroke-linejoin: round; }}
 .cnb-room .textpoint text, .cnb-over text, .cnb-room .xtick text {{ fill: {INK} !important; }}
@@ -32,20 +33,25 @@ _CSS = f"""
   height: 100vh !important; max-width: none; max-height: none; margin: 0; border: 0;
   padding: 12px 16px; overflow: auto; background: {PAPER}; background-color: Canvas;
   background-image: linear-gradient({PAPER}, {PAPER}); color: inherit; }}
-.cnb-faint-note {{ color: {GREY}; }}
 """
 
 _SCRIPT = r"""
-const SIGNS = { in: ["+", "Zoom in"], out: ["−", "Zoom out"], 
-                reset: ["⤢", "Show the whole picture"],
-                whole: ["⛶", "Fill the window, and back"] };
+const SIGNS = {
+  in: ["M8 3v10M3 8h10", "Zoom in"],
+  out: ["M3 8h10", "Zoom out"],
+  reset: ["M3 8.5A5 5 0 1 0 5 4M5 1v3.5h3.5", "Show the whole picture"],
+  whole: ["M2 6V2h4M10 2h4v4M14 10v4h-4M6 14H2v-4", "Fill the window, and back"],
+};
 const ARROWS = { ArrowUp: "up", ArrowDown: "down", ArrowLeft: "left", ArrowRight: "right" };
 
 function button(name, act) {
   const [sign, words] = SIGNS[name];
   const made = document.createElement("button");
   made.type = "button";
-  made.textContent = sign;
+  const icon = element("svg", { viewBox: "0 0 16 16", width: 14, height: 14, fill: "none",
+    stroke: "currentColor", "stroke-width": 1.5, "aria-hidden": "true" });
+  icon.append(element("path", { d: sign }));
+  made.append(icon);
   made.title = words;
   made.setAttribute("aria-label", words);
   made.dataset.tool = name;
@@ -185,7 +191,11 @@ function render({ model, el }) {
     const within = room()?.contains(document.activeElement) || panel()?.hasAttribute("popover");
     if (!within && !event.ctrlKey) event.stopPropagation();
   };
-  const press = () => room()?.focus({ preventScroll: true });
+  const press = () => {
+    room()?.classList.remove("cnb-keyed");
+    room()?.focus({ preventScroll: true });
+  };
+  const tabbed = (event) => { if (event.key === "Tab") room()?.classList.add("cnb-keyed"); };
 
   let told = "";
   const measure = () => {
@@ -213,6 +223,7 @@ function render({ model, el }) {
     const box = room();
     // Sizes are told once the plot is there: what is sent before is lost to it.
     if (model.get("zooms") && !plot()?._fullLayout) {
+      if (left === 600 && !box?.querySelector(".js-plotly-plot")) model.send({ missing: true });
       if (left-- > 0) timer = setTimeout(begin, 50);
       return;
     }
@@ -224,6 +235,7 @@ function render({ model, el }) {
     box.setAttribute("aria-label", model.get("label"));
     box.addEventListener("wheel", wheel, { capture: true });
     box.addEventListener("pointerdown", press);
+    box.addEventListener("keyup", tabbed);
     watch.observe(box);
   };
   let timer = requestAnimationFrame(begin);
@@ -250,6 +262,7 @@ class Lens(anywidget.AnyWidget):
         on_walk: Called with `up`, `down`, `left` or `right`.
         on_pin: Called when the reader presses Enter.
         on_back: Called when the reader goes back to the whole picture.
+        on_missing: Called when there is no plot yet.
         label: What the picture is called for those who do not see it.
         zooms: Whether there is a plot to zoom; otherwise there is the button for the window alone.
     """
@@ -269,13 +282,14 @@ class Lens(anywidget.AnyWidget):
         on_walk: Callable[[str], None] | None = None,
         on_pin: Callable[[], None] | None = None,
         on_back: Callable[[], None] | None = None,
+        on_missing: Callable[[], None] | None = None,
         *,
         label: str = "",
         zooms: bool = True,
     ) -> None:
         super().__init__(label=label, zooms=zooms)
         self._on_room, self._on_walk = on_room, on_walk
-        self._on_pin, self._on_back = on_pin, on_back
+        self._on_pin, self._on_back, self._on_missing = on_pin, on_back, on_missing
         self.on_msg(self._receive)
 
     def _receive(self, _: Any, content: Any, buffers: Any) -> None:
@@ -290,3 +304,5 @@ class Lens(anywidget.AnyWidget):
             self._on_pin()
         elif self._on_back and content.get("back"):
             self._on_back()
+        elif self._on_missing and content.get("missing"):
+            self._on_missing()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
+from circuit_nb.atlas import shipped_with
 from circuit_nb.graph import AttributionGraph
 
 if TYPE_CHECKING:
@@ -91,6 +93,19 @@ class Cards:
         """The card of one feature, got now if need be; None where nothing is known."""
         self.fetch([key])
         return self._known[key]
+
+    def known(self, key: Key) -> FeatureCard | None:
+        """The card of one feature if it was got already; none is asked for."""
+        return self._known.get(key)
+
+    @cached_property
+    def elsewhere(self) -> Mapping[Key, str]:
+        """Labels at hand of features whether or not they are in the graph: to be searched."""
+        companions = shipped_with(self._graph.provenance.get("model"))
+        shipped = companions.labels if companions is not None else {}
+        source = {} if callable(self.source) or self.source is None else self.source
+        computed = {key: card.label for key, card in source.items() if card.label}
+        return {**computed, **shipped}
 
     def examples(self, key: Key) -> tuple[Example, ...]:
         """Texts that activate a feature: its card's, else found now if the model brings texts."""

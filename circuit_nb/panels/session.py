@@ -10,6 +10,7 @@ import numpy.typing as npt
 import traitlets
 
 from circuit_nb.figures import targets_of
+from circuit_nb.figures.names import Labels
 from circuit_nb.figures.subgraph import Group
 from circuit_nb.graph import AttributionGraph, Feature, Supernode
 from circuit_nb.panels.asking import Question, features_of, interventions
@@ -42,6 +43,7 @@ class Session(Workbench):
         graph: The graph.
         model: The model it was computed from; without one nothing can be switched.
         cards: Where feature cards come from; by default `circuit_nb.cards`.
+        labels: Labels that came with the graph, by (layer, index).
     """
 
     outcome: Outcome | None = held(None)
@@ -63,10 +65,11 @@ class Session(Workbench):
         model: ReplacementModel | None = None,
         *,
         cards: CardSource | None = None,
+        labels: Labels | None = None,
     ) -> None:
         self.model = model
         self._asked: Question | None = None
-        super().__init__(graph, model, cards=cards)
+        super().__init__(graph, model, cards=cards, labels=labels)
 
     @traitlets.observe("setup", *ASKED)
     def _follow(self, change: Any) -> None:
@@ -286,10 +289,11 @@ class Session(Workbench):
             layer: Its layer.
             index: Its index.
             position: The token at which it is put.
-            value: The activation it gets; by default its usual one, as far as that is known.
+            value: The activation it gets; by default its usual one. Where that is not known it is
+                1 and the switch begins off, for the reader to say another.
 
         Raises:
-            ValueError: If there is no such feature or token, or its usual activation is not known.
+            ValueError: If there is no such feature or token.
         """
         model = self._need_model()
         model.transcoders.check(layer, index)
@@ -298,16 +302,15 @@ class Session(Workbench):
         name = self.labels.get((layer, index)) or f"L{layer} #{index}"
         if value is None:
             value = self.cards.usual((layer, index))
-        if value is None:
-            raise ValueError(
-                f"How active {name!r} usually is is not known; give the activation it shall get."
-            )
         feature = Feature(layer, position, index)
-        return self._put(Added(Supernode(self.setup.free_name(name), [feature]), (value,)))
+        made = Added(Supernode(self.setup.free_name(name), [feature]), (value or 1.0,))
+        return self._put(made, on=value is not None)
 
-    def _put(self, made: Added, instead_of: str | Row | None = None) -> Added:
+    def _put(self, made: Added, instead_of: str | Row | None = None, *, on: bool = True) -> Added:
         self._need_model()
         setup = self.setup.add(made)
+        if not on:
+            setup = setup.set_switch(made, Switch(on=False))
         if instead_of is not None:
             row = self._row(instead_of)
             setup = setup.set_switch(row, dataclasses.replace(setup.switch(row), on=False))

@@ -159,7 +159,8 @@ class FindPanel(Panel):
     def _row(self, found: Found) -> str:
         why = f" · {html_text(found.why)}" if found.why else ""
         return (
-            f'<div role="option" data-key="{found.key}"><b>{html_text(shorten(found.name, 48))}</b> '
+            f'<div role="option" data-key="{found.key}">'
+            f"<b>{html_text(shorten(found.name, 48))}</b> "
             f'<span class="cnb-faint">{html_text(found.place)}{why}</span></div>'
         )
 

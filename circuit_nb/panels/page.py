@@ -105,9 +105,10 @@ STYLE = f"""
   padding: 2px 8px; border: 1px solid {GREY}; border-radius: 4px; background: transparent; }}
 .cnb-find input::placeholder {{ color: var(--cnb-quiet); opacity: 1; }}
 .cnb-find input:focus-visible {{ outline: 2px solid {POSITIVE}; outline-offset: 1px; }}
-.cnb-found {{ position: absolute; z-index: 20; top: 100%; right: 0; min-width: 100%; width: max-content;
-  max-width: 560px; max-height: 300px; overflow-y: auto; border: 1px solid {GREY};
-  border-radius: 4px; background: linear-gradient({PAPER}, {PAPER}), Canvas;
+.cnb-found {{ position: absolute; z-index: 20; top: 100%; right: 0; min-width: 100%;
+  width: max-content; max-width: 560px; max-height: 300px; overflow-y: auto;
+  border: 1px solid {GREY}; border-radius: 4px;
+  background: linear-gradient({PAPER}, {PAPER}), Canvas;
   box-shadow: 0 4px 14px rgba(0,0,0,.25); }}
 .cnb-found [data-key] {{ padding: 3px 8px; white-space: nowrap; overflow: hidden;
   text-overflow: ellipsis; }}

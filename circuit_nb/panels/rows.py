@@ -35,12 +35,8 @@ class SwitchRow:
         self.identity = Identity.of(row)
         self._guard, self._syncing = guard, False
         self.toggle = ipywidgets.ToggleButton(True, description="on", layout={"width": "48px"})
-        tooltip(
-            self.toggle, "On: as the multiplier says. Off: the features' activation is set to 0"
-        )
-        self.slider = self._new_slider(
-            "Activation as a multiple of what it is; below 0 turned round"
-        )
+        tooltip(self.toggle, "On: as the multiplier says. Off: the features are set to 0")
+        self.slider = self._new_slider("Activation as a multiple of what it is")
         self.where = ipywidgets.ToggleButton(False, description="where", layout={"width": "auto"})
         tooltip(self.where, "Choose the tokens at which it acts, and a multiplier for each")
         self.remover: ipywidgets.Button | None = None
@@ -236,9 +232,7 @@ class SwitchRow:
             self._last = int(key.removeprefix("p"))
             chosen = set(self.positions) ^ {self._last}
             if not chosen and not switch.generated:
-                raise ValueError(
-                    "It must act somewhere: choose another token first, or switch it off."
-                )
+                raise ValueError("Choose another token first, or switch it off.")
             each = tuple((p, switch.at(p)) for p in sorted(chosen)) if switch.each else ()
             self._set(positions=tuple(sorted(chosen)), each=each)
 

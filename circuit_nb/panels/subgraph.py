@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import ipywidgets
 
 from circuit_nb import analysis
@@ -216,8 +214,10 @@ class SubgraphPanel(Panel):
         if session.outcome is None:
             return told
         for group in session.groups:
-            token = int(session.graph.target_ids[group.index]) if _is_output(group) else -1
-            if isinstance(group, TargetNode) and token >= 0:
+            if not isinstance(group, TargetNode):
+                continue
+            token = int(session.graph.target_ids[group.index])
+            if token >= 0:
                 shares = [session.outcome.before.probability(token)]
                 if session.after is not None:
                     shares.append(session.outcome.after.probability(token))
@@ -265,7 +265,3 @@ class SubgraphPanel(Panel):
             guests=list(added),
         )
         return draw(figure)
-
-
-def _is_output(group: Group) -> bool:
-    return isinstance(group, TargetNode)

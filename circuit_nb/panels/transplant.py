@@ -130,7 +130,7 @@ class Transplant:
             raise ValueError("Read another prompt and choose what to take from it first.")
         supernode = self._offered[self.choice.value]
         last = max(f.position for f in supernode.features)
-        at = int(self.place.value)
+        at = int(self.place.value or 0)
         if not at and self.instead_of is not None:
             at = max(f.position for f in features_of(self.instead_of))
         self.session.add(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from circuit_nb.analysis import supernode_weights
-from circuit_nb.figures.layering import layered
+from circuit_nb.figures.layering import Layers, layered
 from circuit_nb.figures.names import NO_LABELS, Labels, node_name, node_place
 from circuit_nb.figures.placement import level
 from circuit_nb.figures.style import BODY, GREY, SMALL, hue, percent, shorten, text_width
@@ -28,8 +28,11 @@ WEAKEST, MOST = 0.04, 12
 """Arrows that carry a smaller share of their target's input are left out, and all but so many."""
 ONLY = 0.01
 """A box that no arrow leaves keeps its strongest one if it carries this share."""
-LINE, MARGIN = 21, 10.0
-"""Characters of a line of a box's name, and space around the drawing in pixels."""
+LENGTHS, MARGIN = (21, 17, 14, 11), 8.0
+"""Characters of a line of a box's name, shorter ones where there is too little room, and space
+around the drawing in pixels."""
+SWITCH = 48.0
+"""Width of a switch and of the sign of its menu, pixels."""
 GREYED = 0.25
 """A box at or under this activation fraction is drawn faint."""
 ALONG = (0.5, 0.36, 0.64, 0.24, 0.76)
@@ -56,7 +59,7 @@ class Box:
     kind: str
     """`group`, `guest`, `feature`, `error`, `token` or `output`."""
     told: str
-    """A few characters under the name: what is left of its activation, or its probability."""
+    """A few characters under the name: its setting, what is left of it, or its probability."""
     faint: bool
 
     @property
@@ -106,8 +109,10 @@ def circuit(
     labels: Labels = NO_LABELS,
     guests: Collection[Group] = (),
     fractions: Mapping[Group, float] | None = None,
+    badges: Mapping[Group, str] | None = None,
     answers: Mapping[int, str] | None = None,
     width: float = 0.0,
+    height: float = 0.0,
     upward: bool = False,
     controls: bool = False,
 ) -> Circuit:
@@ -119,32 +124,24 @@ def circuit(
         labels: Labels of features by (layer, index).
         guests: Those of the groups that are not of this graph: nothing is known to feed them.
         fractions: Activation after an intervention over activation before, by group.
+        badges: The setting of a switch in a few characters, by group; it is written in place of the
+            fraction, which it says already.
         answers: What is written under an output, by its number; by default its probability.
-        width: Pixels to fill, if the boxes need less.
+        width: Pixels to fill; names are shortened where the boxes need more.
+        height: Pixels to fill, if the boxes need less.
         upward: Whether tokens are at the bottom, and not at the left.
         controls: Whether boxes leave room for a switch.
     """
-    shares = _shares(graph, tuple(groups))
-    shares = shares * ~_outer(groups, guests)
+    shares = _shares(graph, tuple(groups)) * ~_outer(groups, guests)
     drawn = strongest(shares)
     names = [_name(graph, g, labels) for g in groups]
-    lines = [wrap(n) for n in names]
-    told = [_told(graph, g, fractions or {}, answers or {}) for g in groups]
-    sizes = [
-        _size(line, t, controls and isinstance(g, Supernode | Feature))
-        for line, t, g in zip(lines, told, groups, strict=True)
+    told = [
+        (badges or {}).get(g) or _told(graph, g, fractions or {}, answers or {}) for g in groups
     ]
-    members = [_members(graph, g) for g in groups]
-    levels = tuple(_level(graph, m) for m in members)
-    across = tuple(_across(graph, m) for m in members)
-    placed = layered(
-        levels,
-        across,
-        tuple(s[::-1] if upward else s for s in sizes),
-        (*drawn, *_like_hosts(groups, guests, levels, across, drawn)),
-        frozenset(i for i, g in enumerate(groups) if isinstance(g, TargetNode)),
-        0.0 if upward else max(width - 2 * MARGIN, 0.0),
-    )
+    switches = [controls and isinstance(g, Supernode | Feature) for g in groups]
+    plan = _Plan(graph, groups, guests, drawn)
+    room = (max(width - 2 * MARGIN, 0.0), max(height - 2 * MARGIN, 0.0))
+    lines, sizes, placed = plan.fitted(names, told, switches, room, upward)
 
     def at(along: float, over: float) -> Point:
         point = (over, placed.depth - along) if upward else (along, over)
@@ -172,6 +169,53 @@ def circuit(
     arrows = tuple(_arrows(boxes, shares, drawn, passed, upward))
     extent = (placed.breadth, placed.depth) if upward else (placed.depth, placed.breadth)
     return Circuit(boxes, arrows, extent[0] + 2 * MARGIN, extent[1] + 2 * MARGIN)
+
+
+class _Plan:
+    """Which box feeds which, and where each belongs; what is to be laid out.
+
+    Args:
+        graph: The graph.
+        groups: The boxes.
+        guests: Those that are not of this graph.
+        drawn: (source, target) of the arrows.
+    """
+
+    def __init__(
+        self,
+        graph: AttributionGraph,
+        groups: Sequence[Group],
+        guests: Collection[Group],
+        drawn: Sequence[tuple[int, int]],
+    ) -> None:
+        members = [_members(graph, g) for g in groups]
+        self.levels = tuple(_level(graph, m) for m in members)
+        self.across = tuple(_across(graph, m) for m in members)
+        self.outputs = frozenset(i for i, g in enumerate(groups) if isinstance(g, TargetNode))
+        hosts = _like_hosts(groups, guests, self.levels, self.across, drawn)
+        self.edges = (*drawn, *hosts)
+
+    def fitted(
+        self,
+        names: Sequence[str],
+        told: Sequence[str],
+        switches: Sequence[bool],
+        room: tuple[float, float],
+        upward: bool,
+    ) -> tuple[list[tuple[str, ...]], list[tuple[float, float]], Layers]:
+        """Lines of the names, sizes, and places; with shorter names where there is little room."""
+        for length in LENGTHS:
+            lines = [wrap(n, length) for n in names]
+            sizes = [_size(*parts) for parts in zip(lines, told, switches, strict=True)]
+            turned = tuple((h, w) if upward else (w, h) for w, h in sizes)
+            depth, breadth = room[::-1] if upward else room
+            placed = layered(
+                self.levels, self.across, turned, self.edges, self.outputs, depth, breadth
+            )
+            taken = placed.breadth if upward else placed.depth
+            if not room[0] or taken <= room[0] or length == LENGTHS[-1]:
+                return lines, sizes, placed
+        raise AssertionError("there is a shortest length")
 
 
 def strongest(shares: Shares) -> tuple[tuple[int, int], ...]:
@@ -271,23 +315,24 @@ def _told(
     return "" if share is None or not np.isfinite(share) else percent(round(share, 2))
 
 
-def wrap(name: str) -> tuple[str, ...]:
-    """A name in at most two lines of about the same length."""
-    if len(name) <= 13:
+def wrap(name: str, length: int = LENGTHS[0]) -> tuple[str, ...]:
+    """A name in at most two lines of about the same length, and of so many characters."""
+    if len(name) <= min(13, length):
         return (name,)
     words = name.split(" ")
     halves = ((" ".join(words[:k]), " ".join(words[k:])) for k in range(1, len(words)))
     best = min(halves, key=lambda pair: max(map(len, pair)), default=None)
     if best is None or max(map(len, best)) >= len(name):
-        return (shorten(name, LINE),)
-    return tuple(shorten(line, LINE) for line in best)
+        return (shorten(name, length),)
+    return tuple(shorten(line, length) for line in best)
 
 
 def _size(lines: Sequence[str], told: str, switch: bool) -> tuple[float, float]:
     widest = max(text_width(line, BODY) for line in lines)
-    below = 15.0 if told or switch else 0.0
-    least = 76.0 if switch else 40.0
-    return round(max(widest, text_width(told, SMALL), least) + 16), 11.0 + 15 * len(lines) + below
+    beside = SWITCH if switch else 0.0
+    below = text_width(told, SMALL) + beside
+    height = 11.0 + 15 * len(lines) + (17.0 if below else 0.0)
+    return round(max(widest, below, SWITCH + 26 if switch else 30.0) + 12), height
 
 
 def _arrows(
@@ -352,6 +397,6 @@ def _is_free(at: Point, boxes: Sequence[Box], told: Sequence[Point]) -> bool:
     """Whether a number written there would cover neither a box nor another number."""
     x, y = at
     covered = any(
-        abs(x - b.x) < b.width / 2 + 17 and abs(y - b.y) < b.height / 2 + 7 for b in boxes
+        abs(x - b.x) < b.width / 2 + 20 and abs(y - b.y) < b.height / 2 + 7 for b in boxes
     )
     return not covered and all(abs(x - a) > 38 or abs(y - b) > 15 for a, b in told)

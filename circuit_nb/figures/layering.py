@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-GAP, LANE = 10.0, 12.0
+GAP, LANE = 16.0, 12.0
 """Space between two boxes of a layer, and what an arrow passing by takes, pixels."""
-BETWEEN = 34.0
-"""Space between two layers at least, pixels."""
+BETWEEN, NEAREST = 44.0, 22.0
+"""Space between two layers, and what it may shrink to where there is too little room, pixels."""
+STRETCH = 1.7
+"""By how much boxes move apart across at most, to fill the room there is."""
 SWEEPS = 6
 """How often the order of the layers is gone through, there and back."""
 
@@ -48,6 +50,7 @@ def layered(
     edges: tuple[Edge, ...],
     last: frozenset[int] = frozenset(),
     depth: float = 0.0,
+    breadth: float = 0.0,
 ) -> Layers:
     """Lay out boxes so that arrows run one way.
 
@@ -59,6 +62,7 @@ def layered(
         edges: (source, target) by number of the box.
         last: Boxes that stand in the last layer.
         depth: Pixels along to fill, where the boxes need less.
+        breadth: Pixels across to fill, where the boxes need less.
     """
     if not levels:
         return Layers((), ())
@@ -68,6 +72,7 @@ def layered(
     order = _order(rank, chains, wished)
     sizes_of = {i: sizes[i][1] for i in range(len(levels))}
     across = _places(order, chains, sizes_of)
+    across = _stretched(across, sizes_of, breadth)
     along, total = _along(rank, sizes, depth)
     low = min(across[i] - sizes[i][1] / 2 for i in range(len(levels)))
     low = min([low, *(a - LANE / 2 for i, a in across.items() if i >= len(levels))])
@@ -219,6 +224,16 @@ def _places(
     return at
 
 
+def _stretched(at: dict[int, float], sizes: dict[int, float], breadth: float) -> dict[int, float]:
+    """Everything moved apart across, to fill the room there is."""
+    low, high = min(at.values()), max(at.values())
+    room = breadth - max(sizes.values())
+    if high <= low or room <= high - low:
+        return at
+    factor = min(room / (high - low), STRETCH)
+    return {p: low + factor * (a - low) for p, a in at.items()}
+
+
 def _mean(values: Sequence[float], otherwise: float) -> float:
     return sum(values) / len(values) if values else otherwise
 
@@ -263,10 +278,11 @@ def _along(
     thick = [0.0] * (max(rank) + 1)
     for r, (size, _) in zip(rank, sizes, strict=True):
         thick[r] = max(thick[r], size)
-    needed = sum(thick) + BETWEEN * (len(thick) - 1)
-    extra = max(0.0, depth - needed) / max(len(thick) - 1, 1) if len(thick) > 1 else 0.0
+    between = BETWEEN
+    if depth and len(thick) > 1:
+        between = max((depth - sum(thick)) / (len(thick) - 1), NEAREST)
     begin, middles = 0.0, list[float]()
     for size in thick:
         middles.append(begin + size / 2)
-        begin += size + BETWEEN + extra
-    return [middles[r] for r in rank], begin - BETWEEN - extra
+        begin += size + between
+    return [middles[r] for r in rank], begin - between

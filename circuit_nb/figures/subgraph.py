@@ -72,10 +72,15 @@ def subgraph_spec(
 ) -> Spec:
     """What `subgraph_figure` draws, as plain data; `width` is what the boxes are spread over."""
     drawn = circuit(
-        graph, groups, labels=labels, fractions=fractions, guests=guests, width=width, controls=True
+        graph,
+        groups,
+        labels=labels,
+        fractions=fractions,
+        badges=badges,
+        guests=guests,
+        width=width,
     )
     thick = [g in chosen for g in groups]
-    told = [(badges or {}).get(g, "") for g in groups]
     layout = _layout(drawn.width, drawn.height)
     layout["shapes"] = [_shape(b, t) for b, t in zip(drawn.boxes, thick, strict=True)]
     layout["meta"] = {b.key: plotly_text(b.title) for b in drawn.boxes}
@@ -88,7 +93,7 @@ def subgraph_spec(
         "hovertext": [plotly_text(b.title) for b in drawn.boxes],
         "hoverinfo": "text",
     }
-    return {"data": [*_arrows(drawn), *_names(drawn, told), handles], "layout": layout}
+    return {"data": [*_arrows(drawn), *_names(drawn), handles], "layout": layout}
 
 
 def _layout(width: float, height: float) -> dict[str, Any]:
@@ -148,25 +153,24 @@ def _arrows(drawn: Circuit) -> Iterator[Trace]:
     yield _texts([at for at, _ in told], [text for _, text in told], SMALL)
 
 
-def _names(drawn: Circuit, badges: Sequence[str]) -> Iterator[Trace]:
+def _names(drawn: Circuit) -> Iterator[Trace]:
     """Names, and under them the setting of the switch and what is left of the activation."""
     for faint in (False, True):
         places: list[tuple[float, float]] = []
         texts: list[str] = []
         below: list[tuple[float, float]] = []
         settings: list[str] = []
-        for box, badge in zip(drawn.boxes, badges, strict=True):
+        for box in drawn.boxes:
             if box.faint != faint:
                 continue
-            setting = " · ".join(t for t in (badge, box.told) if t)
-            rows = len(box.name) + bool(setting)
+            rows = len(box.name) + bool(box.told)
             top = box.y - 7.5 * (rows - 1)
             for k, line in enumerate(box.name):
                 places.append((box.x, top + 15 * k))
                 texts.append(plotly_text(line))
-            if setting:
+            if box.told:
                 below.append((box.x, top + 15 * len(box.name)))
-                settings.append(plotly_text(setting))
+                settings.append(plotly_text(box.told))
         opacity = 0.75 if faint else 1.0
         yield _texts(places, texts, BODY, opacity=opacity)
         yield _texts(below, settings, SMALL, opacity=opacity)

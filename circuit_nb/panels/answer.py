@@ -67,8 +67,8 @@ class AnswerPanel(Panel):
 
     def _arrange(self) -> None:
         for control, width in (
-            (self.new_tokens, "136px"),
-            (self.freeze, "160px"),
+            (self.new_tokens, "122px"),
+            (self.freeze, "146px"),
             (self.temperature, "136px"),
             (self.seed, "92px"),
         ):

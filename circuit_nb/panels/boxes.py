@@ -117,8 +117,8 @@ def _menu(box: Box, switch: Switch) -> str:
     options.append(f'<option value="{WHERE}">where it acts …</option>')
     label = html_text(f"{' '.join(box.name)}: multiplier, and more")
     return (
-        f'<select data-key="{box.key}:menu" aria-label="{label}" title="{label}">'
-        f"{''.join(options)}</select>"
+        f'<span class="cnb-menu"><select data-key="{box.key}:menu" aria-label="{label}" '
+        f'title="{label}">{"".join(options)}</select></span>'
     )
 
 

@@ -136,10 +136,14 @@ STYLE = f"""
 .cnb-off .cnb-name {{ text-decoration: line-through; }}
 .cnb-foot {{ display: flex; align-items: center; justify-content: center; gap: 4px; height: 17px;
   padding: 0 5px; font-size: {SMALL}px; position: relative; }}
-.cnb-foot .cnb-told {{ flex: 0 1 auto; }}
-.cnb-foot select {{ flex: 0 1 auto; min-width: 0; padding: 0; font-size: {SMALL}px; height: 16px;
-  max-width: 52px; border-radius: 3px; }}
-.cnb-foot select:hover {{ background: rgba(128,128,128,.2); }}
+.cnb-foot .cnb-told {{ flex: 0 0 auto; white-space: nowrap; }}
+.cnb-menu {{ position: relative; flex: 0 0 16px; height: 16px; text-align: center;
+  line-height: 15px; border-radius: 3px; }}
+.cnb-menu::before {{ content: "▾"; }}
+.cnb-menu:hover {{ background: rgba(128,128,128,.25); }}
+.cnb-menu select {{ position: absolute !important; inset: 0; width: 100%; padding: 0; opacity: 0;
+  height: 100%; }}
+.cnb-menu:focus-within {{ outline: 2px solid {POSITIVE}; outline-offset: 1px; }}
 .cnb-foot option {{ color: CanvasText; background: Canvas; }}
 .cnb-switch {{ width: 24px; height: 14px; flex: 0 0 24px; padding: 0; border-radius: 7px;
   border: 1.5px solid currentColor !important; }}

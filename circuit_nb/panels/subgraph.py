@@ -19,8 +19,13 @@ from circuit_nb.panels.state import Added, Row
 from circuit_nb.panels.transplant import Transplant
 
 EMPTY = "Pin a node to build the circuit, or let groups be proposed."
+SCORES = (
+    "How much of the influence on the outputs these boxes, and how much the whole graph, explain"
+)
 WIDTH = 600
 """Pixels that boxes are spread over until the page says how many there are."""
+HEIGHT = 190
+"""Pixels that few boxes are spread over from top to bottom."""
 TALLEST = 330
 """Pixels of height beyond which the circuit scrolls."""
 
@@ -63,10 +68,14 @@ class SubgraphPanel(Panel):
         self._edit.layout.flex_flow = "row wrap"
         tools = ipywidgets.HBox([self.propose, self.reset, self.undo, self._edit], layout=wrap)
         tools.add_class("cnb-tools")
+        self.heading.layout.flex = "0 0 auto"
+        head = ipywidgets.HBox([self.heading, tools], layout=wrap)
+        self.children = [*(c for c in self.children if c is not self.heading)]
+        self.canvas.layout.width = "100%"
         frame = ipywidgets.Box([self.canvas], layout={"overflow": "auto", "width": "100%"})
         frame.layout.max_height = f"{TALLEST}px"
         frame.add_class("cnb-wide")
-        self.body.children = [frame, self.swap.box, tools, self.scores]
+        self.body.children = [head, frame, self.swap.box, self.scores]
 
     def _listen(self) -> None:
         for button, action in (
@@ -203,10 +212,17 @@ class SubgraphPanel(Panel):
             labels=session.labels,
             guests=[a.supernode for a in session.setup.added],
             fractions=session.fractions(),
+            badges=self._badges(),
             answers=self._answers(),
             width=self.canvas.width or WIDTH,
+            height=HEIGHT,
             controls=session.model is not None,
         )
+
+    def _badges(self) -> dict[Group, str]:
+        session = self.session
+        added = {a.supernode: session.switch(a).badge or "added" for a in session.setup.added}
+        return {**session.badges(), **added}
 
     def _answers(self) -> dict[int, str]:
         """What is written under each output: its probability before and, under switches, after."""
@@ -221,7 +237,7 @@ class SubgraphPanel(Panel):
                 shares = [session.outcome.before.probability(token)]
                 if session.after is not None:
                     shares.append(session.outcome.after.probability(token))
-                told[group.index] = " → ".join(map(percent, shares))
+                told[group.index] = " → ".join(map(percent, shares)).replace(" % →", " →")
         return told
 
     def _how(self, group: Group, box: Box, drawn: Circuit) -> Shown:
@@ -244,24 +260,23 @@ class SubgraphPanel(Panel):
         here = analysis.scores(self.session.graph, features)
         whole = self.session.scores
         text = (
-            f"replacement {percent(here.replacement)} (graph {percent(whole.replacement)}) · "
-            f"completeness {percent(here.completeness)} (graph {percent(whole.completeness)}) · "
-            "numbers on arrows: share of the box's input"
+            f"replacement {percent(here.replacement)} of {percent(whole.replacement)} · "
+            f"completeness {percent(here.completeness)} of {percent(whole.completeness)} · "
+            "on arrows: share of the input"
         )
-        self.scores.value = f'<div class="cnb cnb-faint">{html_text(text)}</div>'
+        self.scores.value = f'<div class="cnb cnb-faint" title="{SCORES}">{html_text(text)}</div>'
 
     def draw(self) -> Drawing:
         """The circuit as it is now."""
         session = self.session
         if not self.boxes:
             return lines([EMPTY])
-        added = {a.supernode: session.switch(a).badge for a in session.setup.added}
         figure = subgraph_spec(
             session.graph,
             self.boxes,
             labels=session.labels,
             fractions=session.fractions(),
-            badges={**session.badges(), **added},
-            guests=list(added),
+            badges=self._badges(),
+            guests=[a.supernode for a in session.setup.added],
         )
         return draw(figure)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from numbers import Real
 from typing import Any, SupportsFloat, TypeAlias
 
 import numpy as np
@@ -40,7 +39,7 @@ def numbers(given: Value, name: str) -> float | list[float]:
 
 def _number(given: Any, name: str) -> float:
     value = _plain(given)
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(
             f"A value for {name!r} is {_short(repr(given))}, which is not a number; give one "
             "number, or one a feature."

@@ -11,10 +11,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from circuit_nb.figures.table import Table
 from circuit_nb.graph import Feature, Supernode
 from circuit_nb.intervention.change import Intervention, features_of
 from circuit_nb.intervention.heads import HeadIntervention
-from circuit_nb.intervention.tables import Table
 from circuit_nb.model.vocabulary import Vocabulary
 
 Freeze: TypeAlias = Literal["attention", "all", "none"]

@@ -1,4 +1,4 @@
-"""Outcomes as small tables: plain text for a console, HTML for a notebook."""
+"""What was measured as a small table: plain text for a console, HTML for a notebook."""
 
 from __future__ import annotations
 

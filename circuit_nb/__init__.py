@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from circuit_nb import analysis, cards, figures, neuronpedia, panels
+    from circuit_nb import analysis, cards, evidence, figures, neuronpedia, panels
     from circuit_nb.analysis import prune, scores
     from circuit_nb.attribution import Target, attribute
     from circuit_nb.graph import AttributionGraph, Feature, Supernode
@@ -32,6 +32,7 @@ __all__ = [
     "analysis",
     "attribute",
     "cards",
+    "evidence",
     "explore",
     "figures",
     "intervene",

@@ -21,6 +21,7 @@ from circuit_nb.analysis.flow import (
     scores,
 )
 from circuit_nb.analysis.pruning import prune, prune_masks
+from circuit_nb.analysis.tracing import effects, label_of, origins, pulls, ubiquitous
 
 __all__ = [
     "Comparison",
@@ -30,12 +31,17 @@ __all__ = [
     "compare",
     "cumulative_influence",
     "edges_between",
+    "effects",
     "influence",
+    "label_of",
     "normalized",
+    "origins",
     "paths",
     "prune",
     "prune_masks",
+    "pulls",
     "scores",
     "supernode_weights",
     "to_networkx",
+    "ubiquitous",
 ]

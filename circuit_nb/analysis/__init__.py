@@ -21,6 +21,7 @@ from circuit_nb.analysis.flow import (
     scores,
 )
 from circuit_nb.analysis.pruning import prune, prune_masks
+from circuit_nb.analysis.stories import story
 from circuit_nb.analysis.tracing import effects, label_of, origins, pulls, ubiquitous
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "prune_masks",
     "pulls",
     "scores",
+    "story",
     "supernode_weights",
     "to_networkx",
     "ubiquitous",

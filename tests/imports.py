@@ -20,6 +20,7 @@ FLOORS = (
     {"model"},
     {"attribution", "intervention"},
     {"cards"},
+    {"evidence"},
     {"panels"},
     {"demo", "making"},
     {"__main__"},

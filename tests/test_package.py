@@ -14,7 +14,8 @@ import circuit_nb
 PACKAGE = Path(circuit_nb.__file__).parent
 
 LAYERS = (
-    {"files", "graph_check", "devices"},
+    {"files", "graph_check", "devices", "read_ahead"},
+    {"set_config", "npz_file"},
     {"graph", "weight_files", "known", "http_client", "vocabulary", "memory", "record"},
     {"analysis", "architecture", "transcoders", "hub_errors", "machine", "bridges"},
     {"hub", "neuronpedia", "transcoder_files"},

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from circuit_nb.files import shown, write_tensors
+from circuit_nb.files import said, shown, write_tensors
 from circuit_nb.finding import Labels, Wanted, counted
 from circuit_nb.graph_check import ARRAYS, checked
 from circuit_nb.influence import influence
@@ -369,7 +369,7 @@ def _read(path: Path) -> dict[str, Any]:
             arrays = {name: file.get_tensor(name) for name in ARRAYS}
     except SafetensorError as error:
         raise ValueError(
-            f"{shown(path)} is not a readable safetensors file ({str(error)[:80]}); "
+            f"{shown(path)} is not a readable safetensors file ({said(error)}); "
             "give a file written by AttributionGraph.save."
         ) from error
     return {**arrays, **{name: header[name] for name in _TEXTS}}

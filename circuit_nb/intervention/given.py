@@ -44,6 +44,7 @@ def _number(given: Any, name: str) -> float:
             f"A value for {name!r} is {_short(repr(given))}, which is not a number; give one "
             "number, or one a feature."
         )
+    # Compared as it is: Python's integers can be too large for a float.
     if not abs(value) <= LARGEST:
         raise ValueError(
             f"A value for {name!r} is not a finite number that float32 can hold: {_short(given)}; "

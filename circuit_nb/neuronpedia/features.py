@@ -109,8 +109,11 @@ def _ask(
             raise
     except ValueError:
         pass
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    pool = ThreadPoolExecutor(max_workers=4)
+    try:
         replies = list(pool.map(lambda key: _ask_one(model_id, source_set, key, patience), keys))
+    finally:  # Not waiting: an interrupt, or a first failure, is obeyed at once.
+        pool.shutdown(wait=False, cancel_futures=True)
     return {key: reply for key, reply in zip(keys, replies, strict=True) if reply}
 
 

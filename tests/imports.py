@@ -11,7 +11,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "circuit_nb"
 
 FLOORS = (
-    {"version", "files", "graph_check", "influence", "hub"},
+    {"version", "files", "given", "graph_check", "influence", "hub"},
     {"atlas"},
     {"finding"},
     {"graph"},

@@ -11,7 +11,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "circuit_nb"
 
 FLOORS = (
-    {"version", "files", "influence", "limits"},
+    {"version", "files", "given", "influence", "limits"},
     {"graph_check", "hub"},
     {"atlas"},
     {"finding"},

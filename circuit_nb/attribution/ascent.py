@@ -50,8 +50,8 @@ class Placed:
         return self._where((self.positions >= first) & (self.positions <= last))
 
     def _where(self, mask: Tensor) -> Placed:
-        kept = (x[mask.to(x.device)] for x in (self.owners, self.depths, self.positions))
-        return Placed(*kept, self.vectors[mask.to(self.vectors.device)])
+        vectors = self.vectors[mask.to(self.vectors.device)]
+        return Placed(self.owners[mask], self.depths[mask], self.positions[mask], vectors)
 
     def add(self, depth: int, into: Tensor, first: int) -> Tensor:
         """`into` (positions, owners, d_model), with what is placed at a depth added in place.

@@ -80,15 +80,20 @@ def sources_of(
             above = frozen.write(rows[:, offset].to(frozen.block.device), positions)
             pieces.append(_placed(owners, 2 * written + 2, positions, above))
     for owner, node in others:
-        if isinstance(node, ErrorNode):
-            where, frozen = torch.tensor([node.position]), blocks[node.layer]
-            above = frozen.write(_error(model, record, node)[None], where)
-            pieces.append(_placed([owner], 2 * node.layer + 2, where, above))
-        elif isinstance(node, TokenNode):
-            where = torch.tensor([node.position])
-            pieces.append(_placed([owner], 0, where, record.embeddings[where].float()))
-        else:
+        if not isinstance(node, ErrorNode | TokenNode):
             raise ValueError(f"{node} is an output and causes nothing; give it as a target.")
+        layer = node.layer if isinstance(node, ErrorNode) else 0
+        if not (0 <= node.position < record.positions and 0 <= layer < len(blocks)):
+            raise ValueError(
+                f"{node} does not exist: this prompt has {record.positions} tokens and "
+                f"{model.name} {len(blocks)} layers."
+            )
+        where = torch.tensor([node.position])
+        if isinstance(node, ErrorNode):
+            above = blocks[layer].write(_error(model, record, node)[None], where)
+            pieces.append(_placed([owner], 2 * layer + 2, where, above))
+        else:
+            pieces.append(_placed([owner], 0, where, record.embeddings[where].float()))
     return _joined(pieces, "sources")
 
 

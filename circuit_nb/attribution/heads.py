@@ -165,9 +165,10 @@ def _sink(
     blocks: Sequence[FrozenBlock], reads: Placed, n: int, wrote: Placed, n_sources: int, first: int
 ) -> _Sunk:
     last = max(int(reads.positions.max()), first)
+    reads = reads.within(first, last)
     levels: dict[int, tuple[Tensor, Tensor]] = {}
     direct = torch.zeros(len(blocks) + 1, n, n_sources)
-    for level in descend(blocks, reads.within(first, last), n, first, last):
+    for level in descend(blocks, reads, n, first, last):
         direct[level.layer + 1] = wrote.meet(2 * level.layer + 2, level.above, first, n_sources).T
         levels[level.layer] = (level.by_head, level.past)
     return _Sunk(reads, n, first, last, levels, direct)
@@ -187,7 +188,7 @@ def _meet(
     written_above = direct.flip(0).cumsum(0).flip(0)[1:]
     flows = torch.zeros(*direct.shape[1:], len(blocks), len(blocks[0].block.W_O))
     past, read_below = written_above.clone(), torch.zeros(direct.shape[1:])
-    top = int(sunk.reads.depths.max())
+    top = int(sunk.reads.depths.max()) if len(sunk.reads.owners) else 0
     wrote = wrote.within(sunk.first, sunk.last)
     first = int(wrote.positions.min()) if len(wrote.positions) else sunk.last
     cut = first - sunk.first

@@ -54,8 +54,8 @@ class Looking:
     soft_cap: float | None
     """Where the model squashes scores to ± this (Gemma-2), what is explained is before that."""
     query_shares: Floats
-    """What each node put into the query, (n_features + n_errors + positions,) in node order: the
-    score with the key as it is. Together with what the graph leaves out and with biases, `score`."""
+    """What each node put into the query, (n_features + n_errors + positions,) in node order, with
+    the key as it is. With what the graph leaves out, and biases, they add up to `score`."""
     key_shares: Floats
     """The same of the key, with the query as it is."""
     query_bias: float
@@ -203,7 +203,8 @@ def _rows(
     by_keys = scores.key.transpose(weights[:, None] * q)
     positions = torch.cat([torch.tensor([query]), torch.arange(len(weights))])
     vectors = scores.scaling * torch.cat([by_query[None], by_keys])
-    return Placed((torch.arange(len(vectors)) > 0).long(), torch.full((len(vectors),), depth), positions, vectors)
+    owners = (torch.arange(len(vectors)) > 0).long()
+    return Placed(owners, torch.full_like(owners, depth), positions, vectors)
 
 
 def _shares(

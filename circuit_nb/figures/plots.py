@@ -1,0 +1,140 @@
+"""Plots with two axes: a layout that reads on light and dark, and maps of signed numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from circuit_nb.figures.style import (
+    BODY,
+    FONT,
+    GREY,
+    NEGATIVE,
+    POSITIVE,
+    SMALL,
+    TICKS,
+    plotly_text,
+    signed,
+    text_width,
+)
+from circuit_nb.figures.view import Spec
+
+LINE = "rgba(118,118,118,0.35)"
+"""Axes and grids: grey that reads on both backgrounds and stays behind the data."""
+LEAST_TICK = 26
+"""Pixels that a tick's label needs at least."""
+
+
+def axes(x: str, y: str, *, height: int = 320, title: str = "") -> dict[str, Any]:
+    """A layout with titled axes.
+
+    Args:
+        x: Title of the horizontal axis.
+        y: Title of the vertical axis.
+        height: Pixels.
+        title: A line above, already escaped; none if empty.
+    """
+    axis = {"showgrid": False, "zerolinecolor": LINE, "linecolor": LINE, "showline": True, **TICKS}
+    layout: dict[str, Any] = {
+        "template": "none",
+        "font": {"family": FONT, "size": BODY, "color": GREY},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "height": height,
+        "margin": {"l": 62, "r": 16, "t": 34 if title else 14, "b": 46},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "xaxis": {"title": {"text": x, "standoff": 8}, **axis},
+        "yaxis": {"title": {"text": y, "standoff": 8}, **axis},
+    }
+    if title:
+        layout["title"] = {"text": title, "x": 0, "xref": "container", "font": {"size": BODY}}
+    return layout
+
+
+def signed_map(
+    values: npt.NDArray[np.floating[Any]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    hover: Sequence[Sequence[str]],
+    *,
+    cell: int = 24,
+    written: bool = False,
+    legend: str = "",
+) -> Spec:
+    """Numbers as coloured cells: blue what raises, vermillion what lowers, nothing where 0.
+
+    Args:
+        values: (rows, columns), the first row at the top.
+        rows: Names, not escaped.
+        columns: Names, not escaped.
+        hover: Of each cell, escaped.
+        cell: Height of a row, pixels.
+        written: Whether each cell that matters shows its number.
+        legend: What the colours stand for; without it no colour bar is drawn.
+    """
+    most = float(np.abs(values).max(initial=0)) or 1.0
+    scale = [[0.0, NEGATIVE], [0.5, "rgba(118,118,118,0.06)"], [1.0, POSITIVE]]
+    trace: dict[str, Any] = {
+        "type": "heatmap",
+        "z": values.tolist(),
+        "zmin": -most,
+        "zmax": most,
+        "colorscale": scale,
+        "showscale": bool(legend),
+        "xgap": 1,
+        "ygap": 1,
+        "hovertext": [list(row) for row in hover],
+        "hoverinfo": "text",
+    }
+    if legend:
+        ticks = [-most, 0, most]
+        trace["colorbar"] = {
+            "title": {"text": legend, "side": "right"},
+            "thickness": 10,
+            "tickvals": ticks,
+            "ticktext": [signed(t) for t in ticks],
+            "outlinewidth": 0,
+        }
+    data: list[dict[str, Any]] = [trace]
+    if written:
+        data.append(_numbers(values, most))
+    left = max((text_width(r, BODY) for r in rows), default=0) + 16
+    slanted = any(text_width(c, BODY) > 2 * LEAST_TICK for c in columns)
+    below = LEAST_TICK
+    if slanted:
+        below += 0.62 * max(text_width(c, BODY) for c in columns)
+    layout = axes("", "", height=round(cell * len(rows) + below + 24))
+    layout["margin"] = {"l": round(left), "r": 10, "t": 14, "b": round(below)}
+    for axis, names in (("xaxis", columns), ("yaxis", rows)):
+        layout[axis] |= {
+            "showline": False,
+            "zeroline": False,
+            "tickvals": list(range(len(names))),
+            "ticktext": [plotly_text(n) for n in names],
+        }
+    layout["xaxis"]["tickangle"] = -45 if slanted else 0
+    layout["xaxis"]["range"] = [-0.5, len(columns) - 0.5]
+    layout["yaxis"]["range"] = [len(rows) - 0.5, -0.5]
+    layout["showlegend"] = False
+    return {"data": data, "layout": layout}
+
+
+def _numbers(values: npt.NDArray[np.floating[Any]], most: float) -> dict[str, Any]:
+    """The numbers of the cells that matter. Plotly would choose their colour for a white page."""
+    places = np.argwhere(np.abs(values) >= 0.02 * most)
+    shown = [float(values[i, j]) for i, j in places]
+    return {
+        "type": "scatter",
+        "mode": "text",
+        "x": [int(j) for _, j in places],
+        "y": [int(i) for i, _ in places],
+        "text": [signed(v) for v in shown],
+        "textfont": {
+            "size": SMALL,
+            "color": ["#ffffff" if abs(v) > 0.55 * most else GREY for v in shown],
+        },
+        "hoverinfo": "skip",
+    }

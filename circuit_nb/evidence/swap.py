@@ -1,0 +1,134 @@
+"""`swap` and `swaps`: does another prompt's answer come when its part is put in?
+
+Lindsey et al. 2025, *On the Biology of a Large Language Model*, "Multi-step reasoning".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from tqdm.auto import tqdm
+
+from circuit_nb.evidence.experiments import Floats, Part, features_in, name_of, run
+from circuit_nb.graph import AttributionGraph, Feature, Supernode
+from circuit_nb.intervention import Freeze, Intervention, Outcome
+from circuit_nb.model.replacement import ReplacementModel
+from circuit_nb.model.vocabulary import Prompt
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True)
+class Swaps:
+    """Answers of prompts with their own part taken out and another prompt's put in.
+
+    `a` counts the prompts that are run, `b` those whose part is put in.
+    """
+
+    parts: tuple[str, ...]
+    """Name of each prompt's part, (b,)."""
+    expected: tuple[str, ...]
+    """Most likely next token of each prompt as it is, (b,)."""
+    answers: npt.NDArray[np.str_]
+    """Most likely next token after each swap, (a, b); on the diagonal parts are put back."""
+    probabilities: Floats
+    """Of b's answer after the swap, (a, b)."""
+
+    @property
+    def success(self) -> npt.NDArray[np.bool_]:
+        """Where b's answer came, (a, b)."""
+        return self.answers == np.array(self.expected)
+
+    @property
+    def counted(self) -> npt.NDArray[np.bool_]:
+        """Swaps that can show something, (a, b): between prompts with different answers."""
+        expected = np.array(self.expected)
+        return expected[:, None] != expected
+
+    @property
+    def rate(self) -> float:
+        """Share of `counted` swaps that succeeded."""
+        return float(self.success[self.counted].mean()) if self.counted.any() else float("nan")
+
+    def figure(self) -> go.Figure:
+        """The matrix of swaps."""
+        from circuit_nb.figures.evidence import swaps_figure
+
+        return swaps_figure(self.parts, self.answers, self.expected, self.probabilities)
+
+    def __str__(self) -> str:
+        n = int(self.counted.sum())
+        return (
+            f"In {int(self.success[self.counted].sum()):,} of {n:,} swaps ({self.rate:.0%}) the "
+            "answer became that of the part put in."
+        )
+
+
+@dataclass(frozen=True)
+class Swap:
+    """One prompt's part taken out, another's put in."""
+
+    parts: tuple[str, str]
+    """What was taken out, and what was put in."""
+    before: str
+    """Most likely next token of the prompt as it is."""
+    expected: str
+    """Most likely next token of the prompt whose part was put in."""
+    after: str
+    """Most likely next token after the swap."""
+    probabilities: Floats
+    """(2, 2): of the tokens `before` and `expected` (columns), before and after the swap (rows)."""
+
+    @property
+    def success(self) -> bool:
+        """Whether the other's answer came."""
+        return self.after == self.expected
+
+    def figure(self) -> go.Figure:
+        """Both answers' probabilities, before and after."""
+        from circuit_nb.figures.bars import probability_figure
+
+        before, after = (
+            dict(zip((self.before, self.expected), row, strict=True))
+            for row in self.probabilities.tolist()
+        )
+        return probability_figure(before, after)
+
+    def __str__(self) -> str:
+        return (
+            f"With {self.parts[1]} in place of {self.parts[0]} the answer goes from "
+            f"{self.before.strip()} to {self.after.strip()}; {self.expected.strip()} from "
+            f"{self.probabilities[0, 1]:.1%} to {self.probabilities[1, 1]:.1%}."
+        )
+
+
+def swap(
+    model: ReplacementModel,
+    graph_a: AttributionGraph,
+    graph_b: AttributionGraph,
+    part_a: Part,
+    part_b: Part,
+    *,
+    freeze: Freeze = "attention",
+) -> Swap:
+    """Take a part out of one prompt and put another prompt's part in, with the values it has there.
+
+    Args:
+        model: The model the graphs were made with.
+        graph_a: The graph whose prompt is run.
+        graph_b: The graph whose part is put in.
+        part_a: What is switched off.
+        part_b: What is put in: where `part_a` is if each lies at one position, else where it is.
+        freeze: As for `intervene`.
+
+    Raises:
+        ValueError: If `part_b` is put where the prompt has no position.
+    """
+    prompts = [graph.token_ids.tolist() for graph in (graph_a, graph_b)]
+    found = swaps(model, prompts, [part_a, part_b], freeze=freeze, progress=False, only=(0, 1))
+    return found

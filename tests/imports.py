@@ -16,7 +16,7 @@ FLOORS = (
     {"atlas", "neuronpedia", "figures"},
     {"model"},
     {"attribution", "intervention"},
-    {"cards"},
+    {"cards", "evidence"},
     {"panels"},
     {"demo", "making"},
     {"__main__"},

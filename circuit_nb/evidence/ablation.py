@@ -22,15 +22,12 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Ablated:
-    """All that can be switched off on a prompt, and the values that stand for off."""
+    """The features of a prompt, and the values that stand for off."""
 
     name: str
     """The kind of ablation: zero, mean or counterfactual."""
     features: npt.NDArray[np.int64]
-    """(n, 3), rows (layer, position, index): those active on the prompt, and with a counterfactual
-    prompt those active there."""
-    active: Mask
-    """Which are active on the prompt itself, (n,)."""
+    """Those active on the prompt, (n, 3), rows (layer, position, index)."""
     values: Floats
     """Activation of each when off, (n,)."""
 
@@ -40,7 +37,7 @@ class Ablated:
         Raises:
             ValueError: If one is not active on the prompt.
         """
-        place = {tuple(row): i for i, row in enumerate(self.features.tolist()) if self.active[i]}
+        place = {tuple(row): number for number, row in enumerate(self.features.tolist())}
         try:
             return [place[f.layer, f.position, f.index] for f in features]
         except KeyError as error:
@@ -70,7 +67,8 @@ def ablated(
         model: The model.
         graph: The graph.
         ablation: `"zero"`; `"mean"`, of each feature over all positions of `prompts`; or the graph
-            of a counterfactual prompt of the same length, whose activations features take.
+            of a counterfactual prompt of the same length, whose activations features take. Those
+            active only there stay off.
         prompts: For the mean; the graph's own prompt if there are none.
 
     Raises:
@@ -78,7 +76,6 @@ def ablated(
     """
     record = model.record(graph.token_ids.tolist())
     features = record.features.cpu().numpy()
-    active = np.ones(len(features), dtype=bool)
     if isinstance(ablation, AttributionGraph):
         if len(ablation.tokens) != len(graph.tokens):
             raise ValueError(
@@ -88,20 +85,14 @@ def ablated(
             )
         other = model.record(ablation.token_ids.tolist())
         there = dict(zip(_rows(other), other.activations.tolist(), strict=True))
-        both = sorted({*_rows(record), *there})
-        here = set(_rows(record))
-        return Ablated(
-            "counterfactual",
-            np.array(both, dtype=np.int64).reshape(-1, 3),
-            np.array([row in here for row in both], dtype=bool),
-            np.array([there.get(row, 0.0) for row in both]),
-        )
+        values = np.array([there.get(row, 0.0) for row in _rows(record)])
+        return Ablated("counterfactual", features, values)
     if ablation == "zero":
-        return Ablated("zero", features, active, np.zeros(len(features)))
+        return Ablated("zero", features, np.zeros(len(features)))
     if ablation == "mean":
         means = _means(model, [graph.token_ids.tolist()] if prompts is None else prompts)
         values = np.array([means.get((layer, i), 0.0) for layer, _, i in features.tolist()])
-        return Ablated("mean", features, active, values)
+        return Ablated("mean", features, values)
     raise ValueError(f"ablation is {ablation!r}; give 'zero', 'mean' or a graph.")
 
 

@@ -19,7 +19,7 @@ from circuit_nb.evidence.experiments import (
     name_of,
     run,
 )
-from circuit_nb.graph import AttributionGraph, Supernode
+from circuit_nb.graph import AttributionGraph
 from circuit_nb.intervention import Freeze, Intervention, Outcome
 from circuit_nb.model.replacement import ReplacementModel
 

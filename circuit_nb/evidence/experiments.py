@@ -118,9 +118,7 @@ def run(
         while len(found) < len(experiments):
             rows = experiments[len(found) : len(found) + size]
             try:
-                outcomes = intervene_many(
-                    model, text, rows, freeze=freeze, watch=watched, top_k=1
-                )
+                outcomes = intervene_many(model, text, rows, freeze=freeze, watch=watched, top_k=1)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(
                     f"{doing} interrupted after {len(found)} of {len(experiments)} runs; nothing "

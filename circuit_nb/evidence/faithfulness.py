@@ -123,12 +123,13 @@ class Faithfulness:
         """The curve, the circuit on it, and random features beside both."""
         from circuit_nb.figures.evidence import faithfulness_figure
 
+        low, high = self.control.interval
         return faithfulness_figure(
             sizes=self.curve.sizes,
             values=self.curve.values,
             random=(self.curve.control.mean, *self.curve.control.interval),
             circuit=(self.n_features / self.n_active, self.faithfulness),
-            control=(float(self.control.mean), *map(float, self.control.interval)),
+            control=(float(self.control.mean), float(low), float(high)),
         )
 
     def __str__(self) -> str:
@@ -164,7 +165,7 @@ def faithfulness(
         features: The circuit: supernodes or features, each a part whose need is measured.
         ablation: What off means: `"zero"`; `"mean"`, of each feature over all positions of
             `prompts`; or the graph of a counterfactual prompt of the same length, whose values
-            features take, also those active only there.
+            features take; those active only there stay off.
         metric: What is measured.
         prompts: For the mean; by default the graph's own prompt.
         draws: How many random circuits stand beside it.
@@ -177,7 +178,7 @@ def faithfulness(
         ValueError: If a feature is not active, is in two parts, or the ablation is not possible.
     """
     if not features or draws < 1:
-        raise ValueError(f"Give at least one feature and one draw, not {len(features)} and {draws}.")
+        raise ValueError(f"{len(features)} features and {draws} draws; give at least one of each.")
     check_apart(features)
     measure = measure_of(model, graph, metric)
     off = ablated(model, graph, ablation, prompts)
@@ -187,16 +188,12 @@ def faithfulness(
     random = np.random.default_rng(seed)
 
     def beside(chosen: Mask) -> list[Mask]:
-        here = off.active
-        found = [np.zeros_like(chosen) for _ in range(draws)]
-        for mask in found:
-            mask[here] = matched(random, chosen[here], off.features[here])
-        return found
+        return [matched(random, chosen, off.features) for _ in range(draws)]
 
     kept: list[Mask] = [
         _mask(off, ()),
         circuit,
-        off.active & ~circuit,
+        ~circuit,
         *(circuit & ~_mask(off, part) for part in parts),
         *beside(circuit),
         *most_influential,
@@ -225,7 +222,7 @@ def faithfulness(
         ablation=off.name,
         parts=tuple(map(name_of, features)),
         n_features=int(circuit.sum()),
-        n_active=int(off.active.sum()),
+        n_active=len(off.features),
         metric_all=everything,
         metric_none=nothing,
         faithfulness=float(whole),
@@ -233,7 +230,7 @@ def faithfulness(
         minimality=whole - without,
         control=Control(control),
         curve=Curve(
-            sizes=np.append(0.0, sizes / off.active.sum()),
+            sizes=np.append(0.0, sizes / len(off.features)),
             values=np.append(0.0, curve),
             control=Control(np.vstack([np.zeros(draws), curve_control.reshape(-1, draws)])),
         ),
@@ -248,13 +245,10 @@ def _mask(off: Ablated, numbers: Iterable[int]) -> Mask:
 
 def _nested(off: Ablated, graph: AttributionGraph) -> tuple[npt.NDArray[np.int64], list[Mask]]:
     """How many features are on the curve at each step, and the most influential so many."""
-    reach = dict(
-        zip(map(tuple, graph.features.tolist()), influence(graph).tolist(), strict=False)
-    )
-    active = np.flatnonzero(off.active)
-    strength = np.array([reach.get(tuple(row), -1.0) for row in off.features[active].tolist()])
-    order = active[np.argsort(-strength, kind="stable")]
-    counts = np.unique(np.ceil(np.array(SHARES) * len(active)).astype(np.int64))
+    reach = dict(zip(map(tuple, graph.features.tolist()), influence(graph).tolist(), strict=False))
+    strength = np.array([reach.get(tuple(row), -1.0) for row in off.features.tolist()])
+    order = np.argsort(-strength, kind="stable")
+    counts = np.unique(np.ceil(np.array(SHARES) * len(order)).astype(np.int64))
     return counts, [_mask(off, order[:n]) for n in counts.tolist()]
 
 

@@ -129,6 +129,123 @@ def swap(
     Raises:
         ValueError: If `part_b` is put where the prompt has no position.
     """
-    prompts = [graph.token_ids.tolist() for graph in (graph_a, graph_b)]
-    found = swaps(model, prompts, [part_a, part_b], freeze=freeze, progress=False, only=(0, 1))
-    return found
+    a, b = (
+        _Given(model, graph.token_ids.tolist(), part)
+        for graph, part in ((graph_a, part_a), (graph_b, part_b))
+    )
+
+    both = [a.answer, b.answer]
+
+    def read(outcome: Outcome) -> tuple[str, Floats]:
+        return outcome.after.top[0][0], outcome.after.probabilities[both].astype(np.float64)
+
+    found = run(
+        model, graph_a, [_exchanged(a, b)], read, freeze=freeze, progress=False, doing="Swap"
+    )
+    after, shares = found[0]
+    return Swap(
+        parts=(name_of(part_a), name_of(part_b)),
+        before=model.token(a.answer),
+        expected=model.token(b.answer),
+        after=after,
+        probabilities=np.stack([a.probabilities[both].astype(np.float64), shares]),
+    )
+
+
+def swaps(
+    model: ReplacementModel,
+    prompts: Sequence[Prompt],
+    parts: Sequence[Part],
+    *,
+    freeze: Freeze = "attention",
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> Swaps:
+    """Take each prompt's part out and put every other's in, over all ordered pairs.
+
+    Args:
+        model: The model.
+        prompts: n of them.
+        parts: Each prompt's part, n supernodes or features active on it.
+        freeze: As for `intervene`.
+        batch_size: Rows of a pass; by default chosen from free memory.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: If there are not as many parts as prompts, or a part is not active.
+        KeyboardInterrupt: If interrupted; it says how many prompts were done.
+    """
+    if len(prompts) != len(parts) or not prompts:
+        raise ValueError(
+            f"There are {len(prompts)} prompts and {len(parts)} parts; give one part a prompt."
+        )
+    given = [_Given(model, *pair) for pair in zip(prompts, parts, strict=True)]
+    expected = np.array([one.answer for one in given])
+
+    def read(outcome: Outcome) -> tuple[str, Floats]:
+        return outcome.after.top[0][0], outcome.after.probabilities[expected].astype(np.float64)
+
+    rows: list[list[tuple[str, Floats]]] = []
+    try:
+        for one in tqdm(given, desc="Swaps", unit="prompt", disable=not progress):
+            experiments = [_exchanged(one, other) for other in given]
+            rows.append(
+                run(
+                    model,
+                    one.ids,
+                    experiments,
+                    read,
+                    freeze=freeze,
+                    batch_size=batch_size,
+                    progress=False,
+                )
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"Swaps interrupted after {len(rows)} of {len(given)} prompts; nothing is left on the "
+            "model."
+        ) from None
+    return Swaps(
+        parts=tuple(map(name_of, parts)),
+        expected=tuple(map(model.token, expected.tolist())),
+        answers=np.array([[answer for answer, _ in row] for row in rows]),
+        probabilities=np.array([[shares[b] for b, (_, shares) in enumerate(row)] for row in rows]),
+    )
+
+
+class _Given:
+    """A prompt as it is: its answer, and its part with the values it has there."""
+
+    def __init__(self, model: ReplacementModel, prompt: Prompt, part: Part) -> None:
+        record = model.record(prompt)
+        active = dict(
+            zip(map(tuple, record.features.tolist()), record.activations.tolist(), strict=True)
+        )
+        self.ids: list[int] = record.token_ids.tolist()
+        self.probabilities = record.next_logits.float().softmax(-1).cpu().numpy()
+        self.answer = int(self.probabilities.argmax())
+        self.part = part
+        self.features = features_in(part)
+        self.values: list[float] = []
+        for f in self.features:
+            if (f.layer, f.position, f.index) not in active:
+                raise ValueError(
+                    f"{f} of {name_of(part)!r} is not active on the prompt {record.prompt!r}; give "
+                    "each prompt a part that is active there."
+                )
+            self.values.append(active[f.layer, f.position, f.index])
+
+    @property
+    def positions(self) -> set[int]:
+        """Where the part lies."""
+        return {f.position for f in self.features}
+
+
+def _exchanged(a: _Given, b: _Given) -> list[Intervention]:
+    """A's part off and b's on: where a's was, if each lies at one position."""
+    features = b.features
+    if len(a.positions) == len(b.positions) == 1:
+        (position,) = a.positions
+        features = tuple(Feature(f.layer, position, f.index) for f in features)
+    put_in = Supernode(name_of(b.part), features)
+    return [Intervention.ablate(a.part), Intervention.set(put_in, b.values)]

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 MULTIPLIERS = tuple(float(x) for x in np.linspace(-5, 5, 21))
-N_TOKENS = 3
+N_TOKENS, LEAST = 3, 0.02
+"""How many tokens are followed of the prompt and of either end, if they ever are so probable."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def sweep(
     if ids is None:
         now = model.record(graph.token_ids.tolist()).next_logits.float().softmax(-1).cpu().numpy()
         ends = (now, shares[int(np.argmin(multipliers))], shares[int(np.argmax(multipliers))])
-        ids = list(dict.fromkeys(int(i) for row in ends for i in most_likely(row, N_TOKENS)))
+        likely = dict.fromkeys(int(i) for row in ends for i in most_likely(row, N_TOKENS))
+        ids = [i for n, i in enumerate(likely) if n == 0 or shares[:, i].max() >= LEAST]
     return Sweep(
         part=name_of(part),
         label=measure.label,

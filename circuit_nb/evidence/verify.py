@@ -51,7 +51,8 @@ class Verified:
     def correlation(self) -> float:
         """Pearson correlation of predicted and measured over `later`."""
         x, y = self._pairs()
-        return float(np.corrcoef(x, y)[0, 1]) if len(x) > 1 and x.std() and y.std() else float("nan")
+        varies = len(x) > 1 and x.std() > 0 and y.std() > 0
+        return float(np.corrcoef(x, y)[0, 1]) if varies else float("nan")
 
     @property
     def slope(self) -> float:
@@ -63,11 +64,10 @@ class Verified:
         """The (feature, node, predicted, measured) furthest apart."""
         gap = np.abs(self.predicted - self.measured)
         order = np.argsort(-gap, axis=None, kind="stable")[:k]
-        places = zip(*np.unravel_index(order, gap.shape), strict=True)
-        return [
-            (self.features[i], self.nodes[j], float(self.predicted[i, j]), float(self.measured[i, j]))
-            for i, j in places
-        ]
+        features, nodes = np.unravel_index(order, gap.shape)
+        x, y = self.predicted[features, nodes], self.measured[features, nodes]
+        ends = ((self.features[i], self.nodes[j]) for i, j in zip(features, nodes, strict=True))
+        return [(*end, float(p), float(m)) for end, p, m in zip(ends, x, y, strict=True)]
 
     def figure(self) -> go.Figure:
         """Measured by predicted."""

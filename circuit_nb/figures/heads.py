@@ -92,7 +92,7 @@ def looking_figure(
         ]
         for row, values in zip(titles[0], pairs.tolist(), strict=True)
     ]
-    spec = signed_map(pairs, rows, columns, hover, written=len(columns) <= 14)
+    spec = signed_map(pairs, rows, columns, hover, written=signed if len(columns) <= 14 else None)
     layout = spec["layout"]
     layout["yaxis"]["title"]["text"] = "asked (query)"
     layout["xaxis"]["title"]["text"] = "answered (key)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,9 @@ from circuit_nb.figures.view import Spec
 LINE = "rgba(118,118,118,0.35)"
 """Axes and grids: grey that reads on both backgrounds and stays behind the data."""
 LEAST_TICK = 26
-"""Pixels that a tick's label needs at least."""
+"""Height of a line of tick labels, pixels."""
+MAP_WIDTH = 560
+"""About how wide the cells of a map are together, pixels."""
 
 
 def axes(x: str, y: str, *, height: int = 320, title: str = "") -> dict[str, Any]:
@@ -61,7 +63,7 @@ def signed_map(
     hover: Sequence[Sequence[str]],
     *,
     cell: int = 24,
-    written: bool = False,
+    written: Callable[[float], str] | None = None,
     legend: str = "",
 ) -> Spec:
     """Numbers as coloured cells: blue what raises, vermillion what lowers, nothing where 0.
@@ -72,7 +74,7 @@ def signed_map(
         columns: Names, not escaped.
         hover: Of each cell, escaped.
         cell: Height of a row, pixels.
-        written: Whether each cell that matters shows its number.
+        written: How cells that matter show their numbers; not at all if `None`.
         legend: What the colours stand for; without it no colour bar is drawn.
     """
     most = float(np.abs(values).max(initial=0)) or 1.0
@@ -99,10 +101,10 @@ def signed_map(
             "outlinewidth": 0,
         }
     data: list[dict[str, Any]] = [trace]
-    if written:
-        data.append(_numbers(values, most))
+    if written is not None:
+        data.append(_numbers(values, most, written))
     left = max((text_width(r, BODY) for r in rows), default=0) + 16
-    slanted = any(text_width(c, BODY) > 2 * LEAST_TICK for c in columns)
+    slanted = any(text_width(c, BODY) > MAP_WIDTH / len(columns) for c in columns)
     below = LEAST_TICK
     if slanted:
         below += 0.62 * max(text_width(c, BODY) for c in columns)
@@ -122,7 +124,9 @@ def signed_map(
     return {"data": data, "layout": layout}
 
 
-def _numbers(values: npt.NDArray[np.floating[Any]], most: float) -> dict[str, Any]:
+def _numbers(
+    values: npt.NDArray[np.floating[Any]], most: float, written: Callable[[float], str]
+) -> dict[str, Any]:
     """The numbers of the cells that matter. Plotly would choose their colour for a white page."""
     places = np.argwhere(np.abs(values) >= 0.02 * most)
     shown = [float(values[i, j]) for i, j in places]
@@ -131,7 +135,7 @@ def _numbers(values: npt.NDArray[np.floating[Any]], most: float) -> dict[str, An
         "mode": "text",
         "x": [int(j) for _, j in places],
         "y": [int(i) for i, _ in places],
-        "text": [signed(v) for v in shown],
+        "text": [written(v) for v in shown],
         "textfont": {
             "size": SMALL,
             "color": ["#ffffff" if abs(v) > 0.55 * most else GREY for v in shown],

@@ -88,8 +88,9 @@ def test_biases_are_sources_of_their_own(family: str, tokenizer: Any) -> None:
     assert abs(found.key_bias) > 1e-3
     bias_alone = looking(model, graph, 0, 0, 8, 6)
     # Where nothing lies below but embeddings, shares are of tokens alone: of the two positions.
-    tokens = bias_alone.query_shares[graph.blocks.tokens], bias_alone.key_shares[graph.blocks.tokens]
-    assert [np.flatnonzero(t).tolist() for t in tokens] == [[8], [6]]
+    for shares, position in ((bias_alone.query_shares, 8), (bias_alone.key_shares, 6)):
+        assert np.flatnonzero(shares[graph.blocks.tokens]).tolist() == [position]
+        assert not shares[: graph.blocks.errors.stop].any()
 
 
 def test_the_soft_cap_is_undone(tokenizer: Any) -> None:

@@ -24,8 +24,8 @@ Metric: TypeAlias = "str | int | tuple[str | int, str | int] | None"
 difference between the logits of two tokens."""
 T = TypeVar("T")
 
-MOST_ROWS = 256
-"""Rows of a pass beyond which nothing is gained."""
+MOST_ROWS, MOST_ROWS_ELSEWHERE = 64, 256
+"""Rows of a pass beyond which nothing is gained, on a CPU and on other devices."""
 BATCH_BYTES = 2**30
 SHARE_OF_MEMORY = 0.2
 """The most that the logits of a pass may take, and how much of the free memory."""
@@ -138,7 +138,8 @@ def _rows(model: ReplacementModel, positions: int) -> int:
     """How many rows a pass should have."""
     logits = 3 * 4 * positions * model.unembedding.shape[1]  # computed, converted, copied
     budget = min(BATCH_BYTES, int(SHARE_OF_MEMORY * free_memory(model.device)))
-    return max(1, min(MOST_ROWS, budget // logits))
+    most = MOST_ROWS if model.device.type == "cpu" else MOST_ROWS_ELSEWHERE
+    return max(1, min(most, budget // logits))
 
 
 def features_in(part: Part) -> tuple[Feature, ...]:

@@ -26,6 +26,8 @@ LINE = "rgba(118,118,118,0.35)"
 """Axes and grids: grey that reads on both backgrounds and stays behind the data."""
 LEAST_TICK = 26
 """Height of a line of tick labels, pixels."""
+TINTS = ("rgba(213,94,0,0.3)", "rgba(0,114,178,0.3)")
+"""Colours under numbers: no one colour of text reads on full ones and on both backgrounds."""
 MAP_WIDTH = 560
 """About how wide the cells of a map are together, pixels."""
 
@@ -78,7 +80,8 @@ def signed_map(
         legend: What the colours stand for; without it no colour bar is drawn.
     """
     most = float(np.abs(values).max(initial=0)) or 1.0
-    scale = [[0.0, NEGATIVE], [0.5, "rgba(118,118,118,0.06)"], [1.0, POSITIVE]]
+    ends = (NEGATIVE, POSITIVE) if written is None else TINTS
+    scale = [[0.0, ends[0]], [0.5, "rgba(118,118,118,0.06)"], [1.0, ends[1]]]
     trace: dict[str, Any] = {
         "type": "heatmap",
         "z": values.tolist(),
@@ -138,7 +141,7 @@ def _numbers(
         "text": [written(v) for v in shown],
         "textfont": {
             "size": SMALL,
-            "color": ["#ffffff" if abs(v) > 0.55 * most else GREY for v in shown],
+            "color": [GREY if abs(v) < 0.1 * most else (POSITIVE, NEGATIVE)[v < 0] for v in shown],
         },
         "hoverinfo": "skip",
     }

@@ -49,14 +49,22 @@ def numbers_of(record: Record, rows: Iterable[Sequence[int]]) -> Tensor:
     Raises:
         ValueError: If one is not active on the prompt.
     """
-    active = {tuple(row): number for number, row in enumerate(record.features.tolist())}
-    try:
-        return torch.tensor([active[tuple(row)] for row in rows], dtype=torch.int64)
-    except KeyError as error:
+    asked = torch.tensor([list(row) for row in rows], dtype=torch.int64).view(-1, 3)
+    both = torch.cat([record.features.cpu(), asked])
+    # Rows as single numbers, ascending as the active ones are.
+    span = 1 + both.max(0).values if len(both) else torch.ones(3, dtype=torch.int64)
+    keys = (both[:, 0] * span[1] + both[:, 1]) * span[2] + both[:, 2]
+    active, wanted = keys.tensor_split([len(record.features)])
+    found = torch.searchsorted(active, wanted).clamp(max=max(len(active) - 1, 0))
+    missing = torch.ones(len(wanted), dtype=torch.bool)
+    if len(active):
+        missing = (active[found] != wanted) | (asked < 0).any(1)
+    if missing.any():
         raise ValueError(
-            f"{Feature(*error.args[0])} is not active on this prompt in this model; give a graph "
-            "and features that belong to it."
-        ) from None
+            f"{Feature(*asked[missing][0].tolist())} is not active on this prompt in this model; "
+            "give a graph and features that belong to it."
+        )
+    return found
 
 
 def sources_of(

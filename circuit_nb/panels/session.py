@@ -149,6 +149,8 @@ class Session(Workbench):
         outcome = self.outcome
         if outcome is None or not outcome.interventions:
             return {}
+        from circuit_nb.intervention.change import Intervention
+
         before, after = outcome.before.activations, dict(outcome.after.activations)
         for change in (c for c in outcome.interventions if isinstance(c, Intervention)):
             for feature, value in zip(change.features, change.values, strict=True):

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from circuit_nb.graph import AttributionGraph, Feature, Node, Supernode, TargetNode, TokenNode
+from circuit_nb.influence import normalized as normalized
+from circuit_nb.influence import propagate
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -56,12 +58,6 @@ class Comparison:
     """Over edges whose both ends are in both graphs, relative to the largest edge of either."""
 
 
-def normalized(weights: Floats) -> Floats:
-    """Rows of |weights| scaled to sum to one (all-zero rows stay zero), same shape."""
-    strength = np.abs(weights)
-    return strength / np.maximum(strength.sum(axis=1, keepdims=True), 1e-10)
-
-
 def influence(graph: AttributionGraph) -> Floats:
     """Influence of every node on the targets, (n_nodes,), in node order; targets get 0.
 
@@ -73,18 +69,7 @@ def influence(graph: AttributionGraph) -> Floats:
 
 def _propagate(graph: AttributionGraph, shares: Floats) -> Floats:
     """Sum over k of p N^k for the columns of `weights`, (n_features + n_errors + positions,)."""
-    n_features = len(graph.features)
-    reach = np.zeros(len(shares), dtype=np.float32)
-    reach[n_features:] = graph.target_probabilities
-    total = np.zeros(shares.shape[1], dtype=np.float32)
-    # Edges only climb layers, so the walk ends after as many steps as there are layers, and one.
-    for _ in range(graph.n_layers + 1):
-        step = reach @ shares
-        total += step
-        if not step[:n_features].any():
-            break
-        reach = np.concatenate([step[:n_features], np.zeros_like(graph.target_probabilities)])
-    return total
+    return propagate(shares, graph.target_probabilities, graph.n_layers)
 
 
 def _pad(graph: AttributionGraph, columns: Floats) -> Floats:

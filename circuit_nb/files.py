@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-_SHOWN = 120
+_SHOWN, _SAID = 80, 80
 _STALE = 3600.0
 """Seconds after which what a killed process left beside a file is cleared away."""
 _UNSYNCED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
@@ -28,6 +28,12 @@ def shown(path: str | os.PathLike[str]) -> str:
     """A path as sentences name it: its end, where it is long."""
     text = os.fspath(path)
     return text if len(text) <= _SHOWN else f"…{text[-_SHOWN:]}"
+
+
+def said(error: BaseException) -> str:
+    """What another library says of a file, as part of a sentence: one short line."""
+    text = " ".join(str(error).split())
+    return "".join(c if c.isprintable() else "?" for c in text[:_SAID])
 
 
 @contextmanager
@@ -61,7 +67,7 @@ def replacing(path: str | os.PathLike[str], *, sync: bool = True) -> Generator[P
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
-    _clear_stale(target)
+    clear_stale(target)
 
 
 @contextmanager
@@ -75,9 +81,14 @@ def replacing_folder(path: str | os.PathLike[str]) -> Generator[Path, None, None
     try:
         with explained(Path(path)):
             beside.mkdir(parents=True)
+            mode = _create(beside / "x", beside / "x")
+            (beside / "x").unlink()
             yield beside
-            for file in (*beside.rglob("*"), beside):
+            for file in beside.rglob("*"):
+                if file.is_file():  # some libraries let nobody else read what they write
+                    file.chmod(mode)
                 _sync(file)
+            _sync(beside)
             if target.exists():
                 if not target.is_dir():
                     raise NotADirectoryError(f"{shown(target)} is no folder; give another path.")
@@ -177,6 +188,8 @@ def _reason(code: int, path: Path) -> str:
         return f"the disk of {folder} is full; make room, or give a path on another disk"
     if code == errno.EROFS:
         return f"the disk of {folder} is read-only; give a path on another disk"
+    if code == errno.EEXIST:
+        return "there is a file of that name; give another folder"
     if code == errno.EISDIR:
         return "there is a folder of that name; give the path of a file"
     return f"{os.strerror(code).lower()} ({errno.errorcode.get(code, code)})"
@@ -189,6 +202,11 @@ def _beside(target: Path, kind: str) -> Path:
 def _prefix(target: Path) -> str:
     """What names beside a file begin with: hidden, and short enough for every file system."""
     return f".{target.name[:40]}."
+
+
+def pending(path: Path, name: str) -> Path:
+    """Where a file waits beside its place for another to be written; `name` has 12 hex digits."""
+    return path.with_name(f"{_prefix(path)}{name}.part")
 
 
 def _create(target: Path, beside: Path) -> int:
@@ -224,8 +242,8 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _clear_stale(target: Path) -> None:
-    """Remove what processes that were killed long ago left beside a file."""
+def clear_stale(target: Path) -> None:
+    """Remove what processes that were killed long ago left beside a file, waiting ones too."""
     # Not by glob: a name may hold its signs.
     pattern = re.compile(re.escape(_prefix(target)) + r"[0-9a-f]{12}\.part")
     with suppress(OSError):

@@ -1,7 +1,7 @@
 """The attribution graph as plain NumPy data: nodes, edges, saving and loading.
 
 Axis order everywhere: layer, position, index. `weights[target, source]` is the only orientation
-in the library. Nothing here computes; see `circuit_nb.analysis` for that.
+in the library. What is computed from a graph is in `circuit_nb.analysis`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from circuit_nb.files import shown, write_tensors
+from circuit_nb.files import said, shown, write_tensors
+from circuit_nb.finding import Labels, Wanted, counted
 from circuit_nb.graph_check import ARRAYS, checked
+from circuit_nb.influence import influence
 
 SCHEMA_VERSION = 1
 MAX_HEADER = 2**24
@@ -313,6 +315,38 @@ class AttributionGraph:
         except ValueError as error:
             raise ValueError(f"{shown(path)}: {error}") from error
 
+    def top(self, count: int = 10) -> list[Feature]:
+        """The features with the most influence on the targets, the strongest first."""
+        return self.find()[: counted(count)]
+
+    def find(
+        self,
+        text: str | None = None,
+        *,
+        labels: Labels | None = None,
+        token: str | None = None,
+        layer: int | None = None,
+        index: int | None = None,
+    ) -> list[Feature]:
+        """The features that fit all that is given, the most influential first.
+
+        Args:
+            text: A part of the label, whatever the case, such as `"Texas"`.
+            labels: Labels, or cards, by (layer, index) or by feature; by default those that ship
+                with the graph's model.
+            token: The token at which a feature is active, with or without its space.
+            layer: Layer of the feature.
+            index: Its index within the layer.
+
+        Raises:
+            ValueError: If there are no labels, or the prompt has no such token.
+        """
+        features = [n for n in self.nodes[self.blocks.features] if isinstance(n, Feature)]
+        wanted = Wanted(text, labels, token, layer, index)
+        found = wanted.among(features, self.tokens, self.provenance.get("model"))
+        reach = influence(self.weights, self.target_probabilities, self.n_layers)
+        return [features[i] for i in sorted(found, key=lambda i: -reach[i])]
+
 
 def _read(path: Path) -> dict[str, Any]:
     """The fields of a graph as a file has them."""
@@ -335,7 +369,7 @@ def _read(path: Path) -> dict[str, Any]:
             arrays = {name: file.get_tensor(name) for name in ARRAYS}
     except SafetensorError as error:
         raise ValueError(
-            f"{shown(path)} is not a readable safetensors file ({str(error)[:80]}); "
+            f"{shown(path)} is not a readable safetensors file ({said(error)}); "
             "give a file written by AttributionGraph.save."
         ) from error
     return {**arrays, **{name: header[name] for name in _TEXTS}}

@@ -11,10 +11,12 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "circuit_nb"
 
 FLOORS = (
-    {"version", "files", "graph_check"},
+    {"version", "files", "graph_check", "influence", "hub"},
+    {"atlas"},
+    {"finding"},
     {"graph"},
-    {"analysis", "transcoders", "hub", "published"},
-    {"atlas", "neuronpedia", "figures"},
+    {"analysis", "transcoders", "published"},
+    {"neuronpedia", "figures"},
     {"model"},
     {"attribution", "intervention"},
     {"cards"},

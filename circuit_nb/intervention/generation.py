@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from circuit_nb.intervention.checks import check_finite
 from circuit_nb.intervention.hooks import Patch
 from circuit_nb.model.cache import CacheLost, KeyValues
+from circuit_nb.model.replacement import ReplacementModel
 
 
 class _Continuation:
@@ -45,6 +49,7 @@ def generate(
     n_tokens: int,
     temperature: float,
     seed: int,
+    changes: Sequence[Sequence[object]],
 ) -> list[list[int]]:
     """Continue every row of a patched pass, with its key-value cache if it has one.
 
@@ -56,12 +61,16 @@ def generate(
         temperature: 0 takes the most likely token; otherwise rows are sampled with the same
             random numbers, so that rows with equal probabilities say the same.
         seed: Seed of the sampling.
+        changes: The interventions of each row, for messages.
 
     Returns:
-        Token ids of each row, up to the first end-of-text token.
+        Token ids of each row, up to the first token that ends a text or a turn.
+
+    Raises:
+        ValueError: If a pass produced NaN or infinity.
     """
     generator = torch.Generator().manual_seed(seed)
-    stop = patch.model.tokenizer.eos_token_id
+    stop = end_tokens(patch.model)
     rows: list[list[int]] = [[] for _ in range(len(logits))]
     done = [False] * len(rows)
     continuation = _Continuation(patch, len(rows), cache)
@@ -74,10 +83,19 @@ def generate(
             scores = scores / temperature - (-uniform.log()).log().to(scores.device)
         tokens = scores.argmax(-1)
         for row, token in enumerate(tokens.tolist()):
-            done[row] = done[row] or token == stop
+            done[row] = done[row] or token in stop
             if not done[row]:
                 rows[row].append(token)
         if all(done) or i == n_tokens - 1:
             break
         latest = continuation.step(tokens)
+        check_finite(changes, latest, patch.denominators)
     return rows
+
+
+def end_tokens(model: ReplacementModel) -> frozenset[int]:
+    """Ids of the tokens that end a text, or a turn of a model that was tuned to converse."""
+    settings = getattr(model.bridge.original_model, "generation_config", None)
+    said = getattr(settings, "eos_token_id", None)
+    several = said if isinstance(said, (list, tuple)) else [said]
+    return frozenset(i for i in (*several, model.tokenizer.eos_token_id) if i is not None)

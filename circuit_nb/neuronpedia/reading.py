@@ -30,7 +30,8 @@ from circuit_nb.neuronpedia.strict_json import (
 from circuit_nb.neuronpedia.writing import EXTENSION
 
 _KINDS = (Feature, ErrorNode, TokenNode, TargetNode)
-_OUTPUT = re.compile(r'Output "(.*)" \(p=[0-9.eE+-]+\)', re.DOTALL)
+_OUTPUT = re.compile(r'(?:\[.*?\] )?Output "(.*)" \(p=[0-9.eE+-]+\)', re.DOTALL)
+"""An output's label: its text, after the name of its group where it is in one."""
 
 
 class GraphFile(NamedTuple):

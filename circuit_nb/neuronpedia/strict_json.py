@@ -69,7 +69,7 @@ def parse(data: bytes, name: str) -> Any:
         return json.loads(text, object_hook=compact, parse_int=_integer, parse_constant=_constant)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise ValueError(f"{name} is no graph that can be read: {reason[:200]}.") from None
+        raise ValueError(f"{name} is no graph that can be read: {reason[:100]}.") from None
 
 
 def _integer(digits: str) -> int:

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import random
-import tempfile
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from circuit_nb.files import write_bytes
 from circuit_nb.hub.http_client import httpx
 from circuit_nb.hub.watch import LEAST, Stalled, Watch
 from circuit_nb.neuronpedia.strict_json import MAX_BYTES
@@ -205,9 +205,7 @@ class Cache:
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(value, file)
-            Path(temporary).replace(path)
+            # What is lost of a cache is asked for again: not worth waiting for the disk.
+            write_bytes(path, json.dumps(value).encode(), sync=False)
         except OSError:
             return

@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 import traitlets
 
 from circuit_nb.figures import targets_of
+from circuit_nb.figures.names import Labels
 from circuit_nb.figures.subgraph import Group
 from circuit_nb.graph import AttributionGraph, Feature, Supernode
+from circuit_nb.panels.asking import Question, features_of, interventions
 from circuit_nb.panels.cards import CardSource
 from circuit_nb.panels.state import HIGHEST, LOWEST, Added, Identity, Row, Switch
 from circuit_nb.panels.workbench import Workbench, held
 
 if TYPE_CHECKING:
     from circuit_nb.intervention.change import Intervention
-    from circuit_nb.intervention.outcome import Outcome
+    from circuit_nb.intervention.outcome import Freeze, Outcome
     from circuit_nb.model.replacement import ReplacementModel
 
 TOP_TOKENS = 10
 """Next tokens compared before and after."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What the model is asked: an answer is shown only as that to what is asked now."""
-
-    changes: tuple[Intervention, ...]
-    """What the switches do, without names."""
-    watched: tuple[Feature, ...]
-    """Whose activation is wanted."""
-    new_tokens: int
-
+ASKED = ("new_tokens", "freeze", "temperature", "seed")
+"""Traits on which the answer depends, besides the switches."""
 
 Rows: TypeAlias = "dict[str, Supernode | Added]"
 """What can be switched, by name."""
@@ -50,12 +41,19 @@ class Session(Workbench):
         graph: The graph.
         model: The model it was computed from; without one nothing can be switched.
         cards: Where feature cards come from; by default `circuit_nb.cards`.
+        labels: Labels that came with the graph, by (layer, index).
     """
 
     outcome: Outcome | None = held(None)
     """What the switches did: an `Outcome`, or None before the first run."""
     new_tokens = traitlets.Int(0, min=0, max=200)
     """How many tokens to continue the text by, before and after."""
+    freeze = traitlets.Enum(["attention", "all", "none"], "attention")
+    """What is held as it was on the unmodified prompt, as for `intervene`."""
+    temperature = traitlets.Float(0.0, min=0.0, max=10.0)
+    """0 continues greedily; else both texts are sampled with the same random numbers."""
+    seed = traitlets.Int(0, min=0)
+    """Seed of the sampling."""
     busy = traitlets.Unicode("")
     """What is being computed, in words; empty when nothing is."""
 
@@ -65,12 +63,13 @@ class Session(Workbench):
         model: ReplacementModel | None = None,
         *,
         cards: CardSource | None = None,
+        labels: Labels | None = None,
     ) -> None:
         self.model = model
         self._asked: Question | None = None
-        super().__init__(graph, model, cards=cards)
+        super().__init__(graph, model, cards=cards, labels=labels)
 
-    @traitlets.observe("setup", "new_tokens")
+    @traitlets.observe("setup", *ASKED)
     def _follow(self, change: Any) -> None:
         """Run again where another answer is asked for; where that fails, stay as before."""
         try:
@@ -150,18 +149,28 @@ class Session(Workbench):
         outcome = self.outcome
         if outcome is None or not outcome.interventions:
             return {}
+        from circuit_nb.intervention.change import Intervention
+
         before, after = outcome.before.activations, dict(outcome.after.activations)
-        for change in outcome.interventions:
+        for change in (c for c in outcome.interventions if isinstance(c, Intervention)):
             for feature, value in zip(change.features, change.values, strict=True):
-                if feature in after:
-                    after[feature] = value * before[feature] if change.relative else value
+                for place in self._places(change, feature):
+                    if place in after:
+                        after[place] = value * before[place] if change.relative else value
         found: dict[Group, float] = {}
         for group in self.groups:
-            features = _features(group)
+            features = features_of(group)
             if features and all(f in after for f in features):
                 shares = [after[f] / before[f] for f in features if before[f]]
                 found[group] = float(np.mean(shares)) if shares else float("nan")
         return found
+
+    def _places(self, change: Intervention, feature: Feature) -> list[Feature]:
+        """The features of this prompt that an intervention on a feature holds."""
+        positions = change.positions or (feature.position,)
+        if change.from_position is not None:
+            positions = range(change.from_position, len(self.graph.tokens))
+        return [Feature(feature.layer, p, feature.index) for p in positions]
 
     def badges(self) -> dict[Group, str]:
         """The setting of every group that a switch changes, in a few characters."""
@@ -170,35 +179,57 @@ class Session(Workbench):
 
     def switched(self) -> list[Feature]:
         """The features of this prompt that a switch holds at another value."""
-        return [feature for group in self.badges() for feature in _features(group)]
+        return [feature for group in self.badges() for feature in features_of(group)]
 
     def set_switch(
-        self, what: str | Row, *, on: bool | None = None, multiplier: float | None = None
+        self,
+        what: str | Row,
+        switch: Switch | None = None,
+        *,
+        on: bool | None = None,
+        multiplier: float | None = None,
     ) -> None:
-        """Turn a row on or off, or set its multiplier, and run the model.
+        """Turn a row on or off, set its multiplier or where it acts, and run the model.
 
         Args:
             what: The row, or its name.
+            switch: The whole new setting; by default as it was.
             on: Whether it is on.
             multiplier: Its activation as a multiple of what it is.
 
         Raises:
-            ValueError: If there is no such row, or the multiplier is out of range.
+            ValueError: If there is no such row, or a multiplier or position does not exist.
         """
+        row = self._row(what)
+        old = self.setup.switch(row)
+        new = switch or old
+        new = dataclasses.replace(
+            new,
+            on=new.on if on is None else on,
+            multiplier=new.multiplier if multiplier is None else multiplier,
+        )
+        for factor in (new.multiplier, *(m for _, m in new.each)):
+            if not LOWEST <= factor <= HIGHEST:
+                raise ValueError(f"The multiplier is {factor:g}; give {LOWEST:g} to {HIGHEST:g}.")
+        for position in (*(new.positions or ()), *(p for p, _ in new.each)):
+            self._check_position(position)
+        if new != old:
+            self._need_model()
+            slid = new.on == old.on and new.positions == old.positions
+            last = f"multiplier {Identity.of(row)}" if slid else ""
+            self.change(self.setup.set_switch(row, new), last)
+
+    def _check_position(self, position: int) -> None:
+        last = len(self.graph.tokens) - 1
+        if not 0 < position <= last:
+            raise ValueError(f"There is no token {position} to act at; give 1 to {last}.")
+
+    def _row(self, what: str | Row) -> Row:
         row = self.rows.get(what) if isinstance(what, str) else what
         if row is None or Identity.of(row) not in map(Identity.of, self.setup.rows):
             known = ", ".join(self.rows) or "none yet; pin a feature"
             raise ValueError(f"There is no switch {str(what)!r}; there are: {known}.")
-        if multiplier is not None and not LOWEST <= multiplier <= HIGHEST:
-            raise ValueError(f"The multiplier is {multiplier:g}; give {LOWEST:g} to {HIGHEST:g}.")
-        old = self.setup.switch(row)
-        new = Switch(
-            old.on if on is None else on, old.multiplier if multiplier is None else multiplier
-        )
-        if new != old:
-            self._need_model()
-            last = "" if on is not None else f"multiplier {Identity.of(row)}"
-            self.change(self.setup.set_switch(row, new), last)
+        return row
 
     def reset(self) -> None:
         """Every switch back to where nothing is changed; added features leave."""
@@ -220,13 +251,21 @@ class Session(Workbench):
             self.busy = ""
         return Session(graph, self.model, cards=self.cards.source)
 
-    def add(self, supernode: Supernode, origin: AttributionGraph, shift: int = 0) -> Added:
+    def add(
+        self,
+        supernode: Supernode,
+        origin: AttributionGraph,
+        shift: int = 0,
+        *,
+        instead_of: str | Row | None = None,
+    ) -> Added:
         """Put features of another prompt's graph into this prompt, as active as they are there.
 
         Args:
             supernode: The features, at the positions they have in `origin`.
             origin: The other prompt's graph.
             shift: How many positions later (or, negative, earlier) they are put here.
+            instead_of: A row that is switched off in the same step.
 
         Raises:
             ValueError: If `origin` does not hold a feature, or a position does not exist here.
@@ -238,41 +277,79 @@ class Session(Workbench):
                 f"{supernode.name!r} would lie outside this prompt of {len(self.graph.tokens)} "
                 "tokens; choose another token to put it at."
             )
-        self._need_model()
         name = self.setup.free_name(supernode.name)
-        made = Added(Supernode(name, moved), values, origin.prompt)
-        self.change(self.setup.add(made))
+        return self._put(Added(Supernode(name, moved), values, origin.prompt), instead_of)
+
+    def add_feature(
+        self, layer: int, index: int, position: int, value: float | None = None
+    ) -> Added:
+        """Put any feature of the transcoders into this prompt.
+
+        Args:
+            layer: Its layer.
+            index: Its index.
+            position: The token at which it is put.
+            value: The activation it gets; by default its usual one. Where that is not known it is
+                1 and the switch begins off, for the reader to say another.
+
+        Raises:
+            ValueError: If there is no such feature or token.
+        """
+        model = self._need_model()
+        model.transcoders.check(layer, index)
+        self._check_position(position)
+        self.cards.fetch([(layer, index)])
+        name = self.labels.get((layer, index)) or f"L{layer} #{index}"
+        if value is None:
+            value = self.cards.usual((layer, index))
+        feature = Feature(layer, position, index)
+        made = Added(Supernode(self.setup.free_name(name), [feature]), (value or 1.0,))
+        return self._put(made, on=value is not None)
+
+    def _put(self, made: Added, instead_of: str | Row | None = None, *, on: bool = True) -> Added:
+        self._need_model()
+        setup = self.setup.add(made)
+        if not on:
+            setup = setup.set_switch(made, Switch(on=False))
+        if instead_of is not None:
+            row = self._row(instead_of)
+            setup = setup.set_switch(row, dataclasses.replace(setup.switch(row), on=False))
+        self.change(setup)
         return made
 
+    def revalue(self, what: str | Added, value: float) -> None:
+        """Give added features another activation, the same for each.
+
+        Raises:
+            ValueError: If none are so called.
+        """
+        row = self._added(what)
+        new = dataclasses.replace(row, values=tuple([float(value)] * len(row.values)))
+        added = tuple(new if a == row else a for a in self.setup.added)
+        self.change(dataclasses.replace(self.setup, added=added), f"value {Identity.of(row)}")
+
     def drop(self, what: str | Added) -> None:
-        """Take an added row away again."""
+        """Take an added row away again.
+
+        Raises:
+            ValueError: If none are so called.
+        """
+        self.change(self.setup.without(self._added(what)))
+
+    def _added(self, what: str | Added) -> Added:
         row = self.rows.get(what) if isinstance(what, str) else what
         if not isinstance(row, Added):
             raise ValueError(f"No features called {str(what)!r} were added.")
-        self.change(self.setup.without(row))
+        return row
 
     def interventions(self) -> list[Intervention]:
         """What the switches do to the model."""
-        changed = [
-            (row, switch)
-            for row in self.rows.values()
-            for switch in [self.setup.switch(row)]
-            if (switch.on if isinstance(row, Added) else switch.badge)
+        end = len(self.graph.tokens)
+        return [
+            change
+            for name, row in self.rows.items()
+            for change in interventions(row, name, self.setup.switch(row), end)
         ]
-        if not changed:
-            return []
-        from circuit_nb.intervention.change import Intervention
-
-        made: list[Intervention] = []
-        for row, switch in changed:
-            if isinstance(row, Added):
-                values = [switch.multiplier * v for v in row.values]
-                made.append(Intervention.set(row.supernode, values))
-            elif switch.on:
-                made.append(Intervention.scale(row, switch.multiplier))
-            else:
-                made.append(Intervention.ablate(row))
-        return made
 
     def run(self) -> None:
         """Run the model under the switches and set `outcome`; without a model do nothing."""
@@ -290,6 +367,9 @@ class Session(Workbench):
                 watch=question.watched,
                 top_k=TOP_TOKENS,
                 max_new_tokens=self.new_tokens,
+                freeze=cast("Freeze", self.freeze),
+                temperature=self.temperature,
+                seed=self.seed,
             )
             self._asked = question
         finally:
@@ -304,9 +384,11 @@ class Session(Workbench):
     def _question(self) -> Question:
         changes = self.interventions()
         # Where nothing is changed no fraction is shown, and none need be measured.
-        watched = [f for g in self.groups for f in _features(g)] if changes else []
+        watched = [f for g in self.groups for f in features_of(g)] if changes else []
         return Question(
-            tuple(dataclasses.replace(c, name="") for c in changes), tuple(watched), self.new_tokens
+            changes=tuple(dataclasses.replace(c, name="") for c in changes),
+            watched=tuple(watched),
+            **{name: getattr(self, name) for name in ASKED},
         )
 
     def _need_model(self) -> ReplacementModel:
@@ -316,9 +398,3 @@ class Session(Workbench):
                 "use explore(model, graph) to switch features."
             )
         return self.model
-
-
-def _features(group: Group) -> tuple[Feature, ...]:
-    if isinstance(group, Supernode):
-        return group.features
-    return (group,) if isinstance(group, Feature) else ()

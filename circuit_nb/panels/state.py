@@ -6,6 +6,7 @@ labels, and two things may be called the same.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,25 +29,43 @@ class Switch:
 
     on: bool = True
     multiplier: float = 1.0
+    """Activation as a multiple of what it is."""
+    positions: tuple[int, ...] | None = None
+    """The tokens at which it acts, in place of where the features are; None: where they are."""
+    generated: bool = False
+    """Whether it acts at generated tokens too."""
+    each: tuple[tuple[int, float], ...] = ()
+    """(position, multiplier) of the tokens that have a multiplier of their own."""
 
     @property
     def badge(self) -> str:
         """The setting in a few characters; empty where nothing is changed."""
         if not self.on:
             return "off"
-        return "" if self.multiplier == 1 else f"×{self.multiplier:.3g}".replace("-", "−")
+        factors = sorted({self.multiplier, *(m for _, m in self.each)})
+        if factors == [1.0]:
+            return ""
+        return "×" + "…".join(_short(m) for m in factors[:: max(1, len(factors) - 1)])
+
+    def at(self, position: int) -> float:
+        """The multiplier at one token."""
+        return dict(self.each).get(position, self.multiplier)
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
 
 
 @dataclass(frozen=True)
 class Added:
-    """Features taken from another prompt, with the activations they have there."""
+    """Features that are not of this prompt's graph, or not at this token, with activations."""
 
     supernode: Supernode
     """The features, at the positions where they are put in this prompt."""
     values: tuple[float, ...]
-    """Activation on the other prompt, one a feature."""
-    prompt: str
-    """The other prompt."""
+    """Activation they get, one a feature: what it is on the other prompt, or their usual one."""
+    prompt: str = ""
+    """The other prompt they were taken from; empty where they were found by their name."""
 
 
 Row: TypeAlias = Supernode | Feature | Added
@@ -60,7 +79,7 @@ class Identity:
     features: tuple[Feature, ...]
     """In ascending order."""
     prompt: str | None = None
-    """The other prompt that they were taken from; None for features of this one."""
+    """The other prompt that they were taken from; None for features of this graph."""
 
     @classmethod
     def of(cls, row: Row) -> Identity:
@@ -222,8 +241,7 @@ class Setup:
                 {
                     "features": [node_fields(f) for f in k.features],
                     "prompt": k.prompt,
-                    "on": s.on,
-                    "multiplier": s.multiplier,
+                    **dataclasses.asdict(s),
                 }
                 for k, s in self.switches.items()
             ],
@@ -317,14 +335,35 @@ def _switches(saved: Reader, setup: Setup, version: int) -> Iterator[tuple[Ident
         entry = Reader(item, "A switch")
         features = tuple(map(_feature_from_json, entry.items("features")))
         prompt = None if entry.get("prompt") is None else entry.text("prompt")
-        yield Identity(features, prompt), _switch(entry.get("on"), entry.get("multiplier"))
+        switch = _switch(entry.get("on"), entry.get("multiplier"))
+        places = None if entry.get("positions") is None else entry.items("positions")
+        each = entry.items("each") if entry.get("each") is not None else ()
+        yield (
+            Identity(features, prompt),
+            replace(
+                switch,
+                positions=None if places is None else tuple(map(_index, places)),
+                generated=entry.get("generated") is True,
+                each=tuple(
+                    (_index(p), _multiplier(m)) for p, m in (_row(e, 2, "It") for e in each)
+                ),
+            ),
+        )
 
 
 def _switch(on: Any, multiplier: Any) -> Switch:
-    number = finite(multiplier, "A multiplier")
-    if not isinstance(on, bool) or not LOWEST <= number <= HIGHEST:
-        raise ValueError(f"A switch is on or off, and its multiplier {LOWEST:g} to {HIGHEST:g}.")
-    return Switch(on, number)
+    if not isinstance(on, bool):
+        raise ValueError("A switch is on or off.")
+    return Switch(on, _multiplier(multiplier))
+
+
+def _multiplier(value: Any) -> float:
+    number = finite(value, "A multiplier")
+    if not LOWEST <= number <= HIGHEST:
+        raise ValueError(
+            f"A multiplier is {number:g}, where {LOWEST:g} to {HIGHEST:g} is possible."
+        )
+    return number
 
 
 def _was_called(row: Row, name: str) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import traitlets
 
 from circuit_nb import analysis
-from circuit_nb.analysis import Path
+from circuit_nb.analysis import Path, Scores
 from circuit_nb.figures.names import Labels, node_name, node_title
 from circuit_nb.figures.subgraph import Group
 from circuit_nb.figures.view import GraphView, Measures
@@ -44,6 +45,7 @@ class Workbench(traitlets.HasTraits):
         graph: The graph.
         model: The model it was computed from, if there is one.
         cards: Where feature cards come from; by default `circuit_nb.cards`.
+        labels: Labels that came with the graph, by (layer, index).
     """
 
     selected: Node | None = held(None)
@@ -51,9 +53,13 @@ class Workbench(traitlets.HasTraits):
     setup: Setup = held(Setup())
     """Pins, supernodes, labels, switches: a `Setup`."""
     kept = traitlets.Float(0.9, min=0.0, max=1.0)
-    """Share of the influence whose nodes are drawn."""
+    """Share of the influence whose nodes are drawn; begins with `Measures.usual`."""
     errors = traitlets.Bool(True)
     """Whether error nodes are drawn."""
+    everywhere = traitlets.Bool(False)
+    """Whether features that fire on nearly everything are drawn."""
+    tab = traitlets.Unicode("connections")
+    """Which of the panels that take turns is open."""
     links = traitlets.Enum(["both", "inputs", "outputs"], "both")
     """Which edges of the selected node are drawn."""
     ends: Ends = held((None, None))
@@ -69,11 +75,13 @@ class Workbench(traitlets.HasTraits):
         model: ReplacementModel | None = None,
         *,
         cards: CardSource | None = None,
+        labels: Labels | None = None,
     ) -> None:
         super().__init__()
         self.graph = graph
-        self.cards = Cards(graph, model, cards)
+        self.cards = Cards(graph, model, cards, labels)
         self.measures = Measures(graph)
+        self.kept = self.measures.usual
         self._labels: tuple[Labels, Labels, Labels] | None = None
         self._fetch_cards()
         self._waiting: dict[Callable[[], None], None] | None = None
@@ -108,6 +116,11 @@ class Workbench(traitlets.HasTraits):
             redraw()
         else:
             self._waiting[redraw] = None
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Replacement and completeness of the whole graph."""
+        return analysis.scores(self.graph)
 
     @property
     def view(self) -> GraphView:

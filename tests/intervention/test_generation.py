@@ -178,7 +178,7 @@ def test_an_error_that_is_no_fault_of_the_cache_gives_nothing_up(tokenizer: Any)
         raise TypeError("a hook's own")
 
     patch = Patch(model, model.record(IDS), [], freeze="none", watched=[])
-    patch._prompt_hooks = lambda n_rows: [("hook_embed", wrong)]
+    patch._prompt_hooks = lambda: [("hook_embed", wrong)]
     with said() as texts, pytest.raises(TypeError, match="a hook's own"):
         patch.run(1, keep_cache=True)
     assert model.cached.trusted and not texts

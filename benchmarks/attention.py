@@ -2,7 +2,8 @@
 
     python benchmarks/attention.py
 
-SmolLM2-135M-Instruct with random transcoders (see `smollm.py`), one thread, processor time. `heads` is timed for
+SmolLM2-135M-Instruct with random transcoders (see `smollm.py`), one thread, processor time. `heads`
+is timed for
 100 edges in three shapes; the rows are those that `attribute` computes for as many targets, with
 all it has to read for them. Each figure is the median of three runs, taken in turn.
 """

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from circuit_nb.attribution.frozen_block import Attention, FrozenBlock
-from circuit_nb.model.memory import Scratch
+from circuit_nb.attribution.buffer import Buffer
+from circuit_nb.model.memory import 
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import Hook, ReplacementModel
 
@@ -169,7 +170,7 @@ def ascend(
     """
     if not len(sources.owners):
         return
-    scratch, start = Scratch(), int(sources.depths.min()) // 2
+    scratch, start = Buffer(), int(sources.depths.min()) // 2
     shape = (last + 1 - first, n, sources.vectors.shape[1])
     here = torch.arange(first, last + 1).repeat_interleave(n)
     device = blocks[min(start, len(blocks) - 1)].block.device
@@ -205,7 +206,7 @@ def descend(
     """
     if not len(targets.owners):
         return
-    scratch, start = Scratch(), (int(targets.depths.max()) + 1) // 2
+    scratch, start = Buffer(), (int(targets.depths.max()) + 1) // 2
     shape = (last + 1 - first, n, targets.vectors.shape[1])
     here = torch.arange(first, last + 1).repeat_interleave(n)
     g = torch.zeros(shape, device=blocks[max(start, 1) - 1].block.device)

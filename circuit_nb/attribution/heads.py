@@ -20,7 +20,8 @@ from circuit_nb.attribution.ascent import Placed, ascend, descend
 from circuit_nb.attribution.ends import Reader, Source, record_of, sources_of, targets_of
 from circuit_nb.attribution.frozen_block import FrozenBlock
 from circuit_nb.graph import AttributionGraph
-from circuit_nb.model.memory import Scratch, free_memory
+from circuit_nb.attribution.buffer import Buffer
+from circuit_nb.model.memory import , free_memory
 from circuit_nb.model.replacement import ReplacementModel
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ def between(
     down = next((x for x in descend(blocks, reads, 1, 0, last) if x.layer == layer), None)
     if up is None or down is None:
         return np.zeros((last + 1, last + 1), dtype=np.float32)
-    attention = blocks[layer].attention(last + 1, Scratch())
+    attention = blocks[layer].attention(last + 1, Buffer())
     kv_head, member = divmod(head, attention.group)
     values = up.entering[:, 0] @ attention.out_of_values[kv_head].T
     pattern = attention.pattern[kv_head].view(last + 1, attention.group, last + 1)[:, member]

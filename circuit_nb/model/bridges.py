@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+
+_LONG = 10**9
+"""Bytes of weights from which on loading takes seconds and shows its progress."""
 
 
 def open_bridge(
@@ -36,13 +40,32 @@ def open_bridge(
     if isinstance(model, Path):
         place = {"device": device} if device_map is None else {"device_map": device_map}
         try:
-            return TransformerBridge.boot_transformers(str(model), **place, dtype=dtype)
+            with _bar_if_worth_it(model):
+                return TransformerBridge.boot_transformers(str(model), **place, dtype=dtype)
         except (SafetensorError, OSError) as error:
             raise ValueError(
                 f"{model} cannot be read as a Hugging Face model ({error}); the folder needs "
                 "config.json, the tokenizer's files and undamaged weights."
             ) from error
     return _wrap(model, tokenizer, device, dtype)
+
+
+@contextmanager
+def _bar_if_worth_it(folder: Path) -> Generator[None]:
+    """Let transformers show the bar of its loading only where that takes a while."""
+    from transformers.utils.logging import set_tqdm_hook
+
+    def hidden(bar: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return bar(*args, **{**kwargs, "disable": True})
+
+    if sum(file.stat().st_size for file in folder.glob("*.safetensors")) > _LONG:
+        yield
+        return
+    before = set_tqdm_hook(hidden)
+    try:
+        yield
+    finally:
+        set_tqdm_hook(before)
 
 
 def _wrap(hf_model: Any, tokenizer: Any, device: torch.device, dtype: torch.dtype) -> Any:

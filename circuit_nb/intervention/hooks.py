@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from circuit_nb.graph import Feature
+from circuit_nb.model.passes import Hook
 from circuit_nb.model.record import Record
-from circuit_nb.model.replacement import Hook, ReplacementModel
+from circuit_nb.model.replacement import ReplacementModel
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from circuit_nb.intervention.hooks import Edit, Patch, Reading
 from circuit_nb.intervention.outcome import FREEZES, Freeze, Outcome, Prediction, most_likely
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel
+from circuit_nb.model.turns import exclusive
 from circuit_nb.model.vocabulary import Prompt
 
 
@@ -67,6 +68,7 @@ def intervene(
     )[0]
 
 
+@exclusive
 def intervene_many(
     model: ReplacementModel,
     prompt: Prompt,

@@ -11,9 +11,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from circuit_nb.model.containers import left_in_container
+
 
 def available_memory() -> int:
-    """Bytes of main memory that are free or can be freed, or a careful guess."""
+    """Bytes of main memory that this process can still take, or a careful guess.
+
+    What is free on the machine or can be freed, and no more than its container leaves it.
+    """
+    left = left_in_container()
+    return _machine_memory() if left is None else min(left, _machine_memory())
+
+
+def _machine_memory() -> int:
     meminfo = Path("/proc/meminfo")
     if meminfo.is_file():
         lines = meminfo.read_text().splitlines()

@@ -54,7 +54,12 @@ class Watch:
         return State(
             self._weights.state(weights),
             self._transcoders.state(list(_in_memory(transcoders))),
-            tuple(key for module in self._modules for key in _hooks(module)),
+            tuple(
+                key
+                for module in self._modules
+                if module._forward_hooks or module._forward_pre_hooks
+                for key in _hooks(module)
+            ),
         )
 
     def training(self) -> list[nn.Module]:

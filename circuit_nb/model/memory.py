@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from circuit_nb.model.containers import left_in_container
-
-
-def available_memory() -> int:
-    """Bytes of main memory that this process can still take, or a careful guess.
-
-    What is free on the machine or can be freed, and no more than its container leaves it.
-    """
-    left = left_in_container()
-    return _machine_memory() if left is None else min(left, _machine_memory())
-
-
-def _machine_memory() -> int:
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        lines = meminfo.read_text().splitlines()
-        line = next((x for x in lines if x.startswith("MemAvailable")), "")
-        if line:
-            return 1024 * int(line.split()[1])
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return 2**32
+from circuit_nb.hub.free_memory import available_memory as available_memory
 
 
 def free_memory(device: torch.device) -> int:

@@ -86,19 +86,29 @@ def visit(
             module.training = True
         torch.set_grad_enabled(gradients)
 
-    # An interrupt can break off the inner clean-up, at its very first step too; then the outer one
-    # does it. Both do nothing where nothing is left to do.
+    return ending(lambda: copy_context().run(inside), leave)
+
+
+def ending(run: Callable[[], T], clean_up: Callable[[], object]) -> T:
+    """Run something, and clean up afterwards, whatever comes between.
+
+    Args:
+        run: What to run.
+        clean_up: May be called again, and again after it was broken off.
+    """
+    # An interrupt can break off the inner clean-up at its very first step; then the outer one
+    # does it, which has nothing to do otherwise.
     try:
         try:
-            return copy_context().run(inside)
+            return run()
         finally:
-            _outlasting(leave)
+            _outlasting(clean_up)
     finally:
-        _outlasting(leave)
+        _outlasting(clean_up)
 
 
-def _outlasting(clean_up: Callable[[], None]) -> None:
-    """Clean up to the end, whatever comes between, and raise that afterwards."""
+def _outlasting(clean_up: Callable[[], object]) -> None:
+    """Clean up to the end, and raise afterwards what came between."""
     interrupt: BaseException | None = None
     for _ in range(_OUTLASTED):
         try:
@@ -112,6 +122,7 @@ def _outlasting(clean_up: Callable[[], None]) -> None:
 
 def sweep(points: Iterable[HookPoint]) -> None:
     """Take away every hook of ours."""
-    for point in points:
-        for key in [k for k, hook in point._forward_hooks.items() if isinstance(hook, Guest)]:
-            point._forward_hooks.pop(key, None)
+    for hooks in [point._forward_hooks for point in points]:
+        if hooks:
+            for key in [key for key, hook in hooks.items() if isinstance(hook, Guest)]:
+                hooks.pop(key, None)

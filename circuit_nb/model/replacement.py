@@ -28,7 +28,7 @@ from circuit_nb.model.changes import State, Watch
 from circuit_nb.model.memory import free_memory
 from circuit_nb.model.passes import Action, Hook, sweep, visit
 from circuit_nb.model.record import Record
-from circuit_nb.model.recording import record_pass
+from circuit_nb.model.recording import Recording
 from circuit_nb.model.room import check_context, check_patterns
 from circuit_nb.model.turns import exclusive, lock_of
 from circuit_nb.model.vocabulary import Prompt, Vocabulary
@@ -67,6 +67,7 @@ class ReplacementModel:
         self.name = name or str(bridge.cfg.model_name)
         self.revision = revision
         self._last: Record | None = None
+        self._settled = False
         self._state: State
         self._told: set[str] = set()
         self._read_weights()
@@ -200,6 +201,10 @@ class ReplacementModel:
         """
         return torch.tensor(self.vocabulary.ids(prompt), device=self.device)
 
+    def check_length(self, positions: int, generated: int = 0) -> None:
+        """Raise `ValueError` if a prompt, with what follows it, is longer than the context."""
+        check_context(self.name, self.bridge.cfg.n_ctx, positions, generated)
+
     def ignored_positions(self, token_ids: Tensor) -> int:
         """How many positions at the start are ignored: 1, or a chat template's fixed header."""
         prefix = self.family.ignored_prefix
@@ -223,7 +228,7 @@ class ReplacementModel:
         Raises:
             ValueError: If there are more tokens than the model's context has.
         """
-        check_context(self, token_ids.shape[1])
+        self.check_length(token_ids.shape[1])
         return self._forward(token_ids, hooks, **({"logits_to_keep": 1} if last_only else {}))
 
     def _forward(self, token_ids: Tensor, hooks: Sequence[Hook], **options: Any) -> Any:
@@ -250,6 +255,7 @@ class ReplacementModel:
         self.bridge.check_hooks_to_add(point, name, action)
         return point
 
+    @exclusive
     @torch.no_grad()
     def unembed(self, final: Tensor) -> Tensor:
         """Logits (…, vocab) of the residual stream after the final norm, (…, d_model)."""
@@ -285,13 +291,20 @@ class ReplacementModel:
         text = prompt if isinstance(prompt, str) else str(self.tokenizer.decode(ids.tolist()))
         if self._last is None or not torch.equal(self._last.token_ids, ids):
             self._last = None
-            check_context(self, len(ids))
-            check_patterns(self, len(ids))
-            self._last = record_pass(self, ids, text)
-            # Hugging Face models hang hooks of their own at the first pass.
-            self._state = self._watch.state(self.transcoders)
+            self.check_length(len(ids))
+            check_patterns(self.blocks, self.dtype.itemsize, len(ids))
+            self._last = self._record(ids, text)
+            if not self._settled:
+                # Hugging Face models hang hooks of their own at the first pass.
+                self._state, self._settled = self._watch.state(self.transcoders), True
         # The same tokens can be written in several ways, with the special token and without.
         return self._last if self._last.prompt == text else replace(self._last, prompt=text)
+
+    def _record(self, ids: Tensor, text: str) -> Record:
+        ignored = self.ignored_positions(ids)
+        recording = Recording(self.blocks, self.final_norm, self.transcoders, ids, ignored)
+        logits = self.run(ids[None], recording.hooks, last_only=True)
+        return recording.record(text, logits[0, -1], self.unembed)
 
     def _notice_changes(self) -> None:
         """Forget what was computed from a model that has changed since, and say what acts in it.

@@ -8,7 +8,10 @@ from threading import Lock, RLock
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
+
+from circuit_nb.model.passes import ending
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,7 +37,11 @@ def lock_of(model: nn.Module) -> RLock:
 
 
 def exclusive(function: Callable[P, R]) -> Callable[P, R]:
-    """A function whose first argument is a `ReplacementModel`, run while its lock is held."""
+    """A function whose first argument is a `ReplacementModel`, run while its lock is held.
+
+    Whether gradients are kept is as before afterwards, also if an interrupt comes where PyTorch
+    would set it back.
+    """
 
     @wraps(function)
     def alone(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -43,6 +50,9 @@ def exclusive(function: Callable[P, R]) -> Callable[P, R]:
         if lock is None:  # it is no model: the function says so
             return function(*args, **kwargs)
         with lock:
-            return function(*args, **kwargs)
+            gradients = torch.is_grad_enabled()
+            return ending(
+                lambda: function(*args, **kwargs), lambda: torch.set_grad_enabled(gradients)
+            )
 
     return alone

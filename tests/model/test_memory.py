@@ -108,7 +108,7 @@ def test_encoders_stay_only_if_they_fit(monkeypatch: pytest.MonkeyPatch) -> None
     roomy = _opened()
     expected = attribute(roomy, PROMPT, progress=False).weights
     assert all(_held(roomy))
-    monkeypatch.setattr("circuit_nb.model.loading.free_memory", lambda _: 1_500_010_000)
+    monkeypatch.setattr("circuit_nb.model.replacement.free_memory", lambda _: 1_500_010_000)
     tight = _opened()
     np.testing.assert_array_equal(attribute(tight, PROMPT, progress=False).weights, expected)
     assert not any(_held(tight))
@@ -119,14 +119,14 @@ def test_encoders_stay_only_if_they_fit(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_type_is_what_fits_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gemma-2-2B with Gemma Scope: float32 on a GPU of 24 GB, bfloat16 on one of 15."""
-    from circuit_nb import model
+    from circuit_nb.model import loading
 
     sets: Any = SimpleNamespace(encoder_weights=26 * 16_384 * 2304)
-    monkeypatch.setattr(model, "weights_in", lambda _: 2_614_000_000)
+    monkeypatch.setattr(loading, "weights_in", lambda _: 2_614_000_000)
     for free, dtype in ((24e9, torch.float32), (15e9, torch.bfloat16)):
-        monkeypatch.setattr(model, "free_memory", lambda _, free=free: int(free))
-        assert model._dtype_that_fits(GPU, Path(), sets) is dtype
-    assert model._dtype_that_fits(torch.device("cpu"), Path(), sets) is torch.float32
+        monkeypatch.setattr(loading, "free_memory", lambda _, free=free: int(free))
+        assert loading._dtype_that_fits(GPU, Path(), sets) is dtype
+    assert loading._dtype_that_fits(torch.device("cpu"), Path(), sets) is torch.float32
 
 
 def test_weights_are_counted_by_their_headers() -> None:

@@ -1,11 +1,13 @@
-"""How much memory a container leaves: Linux control groups, versions 1 and 2.
+"""How much main memory can still be taken: of the machine, and of the container this runs in.
 
 A notebook server's or a cluster's container has a limit of its own, beyond which its processes
-are killed, whatever `/proc/meminfo` says the machine has.
+are killed, whatever `/proc/meminfo` says the machine has. It is read from Linux control groups,
+versions 1 and 2.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +35,25 @@ _FIRST = _Version(
 _SECOND = _Version(
     ("sys/fs/cgroup", "sys/fs/cgroup/unified"), "memory.max", "memory.current", "inactive_file"
 )
+
+
+def available_memory() -> int:
+    """Bytes of main memory that this process can still take, or a careful guess.
+
+    What is free on the machine or can be freed, and no more than its container leaves it.
+    """
+    left = left_in_container()
+    return _machine_memory() if left is None else min(left, _machine_memory())
+
+
+def _machine_memory() -> int:
+    meminfo = _read(Path("/proc/meminfo")).splitlines()
+    line = next((x for x in meminfo if x.startswith("MemAvailable")), "")
+    if line:
+        return 1024 * int(line.split()[1])
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return 2**32
 
 
 def left_in_container(root: Path = Path("/")) -> int | None:

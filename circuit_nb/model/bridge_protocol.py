@@ -24,7 +24,9 @@ class HookPoint(Protocol):
     fwd_hooks: Any
     """Hooks that were put there through TransformerLens."""
     _forward_hooks: Any
-    """All hooks by PyTorch's number: the list that it goes by."""
+    """All hooks by PyTorch's number: the list that it goes by. Before a pass:"""
+    _forward_pre_hooks: Any
+    _forward_pre_hooks_with_kwargs: Any
 
     def register_forward_hook(self, hook: Callable[..., Any], /) -> Any:
         """Put a hook there, PyTorch's way."""

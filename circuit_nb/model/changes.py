@@ -113,7 +113,7 @@ def _in_memory(transcoders: Transcoders) -> Iterable[Tensor]:
 
 def _hooks(module: nn.Module) -> Iterable[int]:
     """PyTorch's numbers of the hooks on a module, which are never given twice."""
-    yield from module._forward_pre_hooks
-    for key, hook in module._forward_hooks.items():
-        if not isinstance(hook, Guest):
-            yield key
+    for hooks in (module._forward_pre_hooks, module._forward_hooks):
+        for key, hook in hooks.items():
+            if not isinstance(hook, Guest):
+                yield key

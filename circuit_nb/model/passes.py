@@ -27,6 +27,8 @@ Action: TypeAlias = "Callable[[Tensor, Any], Tensor | None]"
 """What to call with the tensor and the hook point; what it returns takes the tensor's place."""
 Hook: TypeAlias = "tuple[str, Action]"
 """Name of a hook point, and what to call there."""
+Feed: TypeAlias = "tuple[nn.Module, Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]]"
+"""A module, and what takes its arguments before it runs, and may return others, both kinds."""
 
 T = TypeVar("T")
 
@@ -37,46 +39,60 @@ _running: ContextVar[object] = ContextVar("circuit_nb_pass", default=None)
 
 
 class Guest:
-    """A hook of ours on a hook point, for one pass.
+    """A hook of ours, for one pass.
 
     Args:
-        visit: The pass.
-        action: What to call with the tensor and the hook point.
+        mark: The pass.
+        call: What to call in it, as PyTorch does.
     """
 
-    def __init__(self, visit: object, action: Action) -> None:
-        self._visit, self._action = visit, action
+    def __init__(self, mark: object, call: Callable[..., Any]) -> None:
+        self._mark, self._call = mark, call
 
-    def __call__(self, point: HookPoint, _: Any, tensor: Any) -> Any:
-        """As PyTorch calls it, after the hook point's own conversion, if it has one."""
-        if _running.get() is not self._visit:
-            return None
+    def __call__(self, *args: Any) -> Any:
+        """Act in the pass it was made for; change nothing in any other."""
+        return self._call(*args) if _running.get() is self._mark else None
+
+
+def _shown(action: Action) -> Callable[..., Any]:
+    """An action as PyTorch calls it, in the layout that the hook point shows."""
+
+    def call(point: HookPoint, _: Any, tensor: Any) -> Any:
         conversion = point.hook_conversion
         if conversion is None:
-            return self._action(tensor, point)
-        found = self._action(conversion.convert(tensor), point)
+            return action(tensor, point)
+        found = action(conversion.convert(tensor), point)
         return None if found is None else conversion.revert(found)
+
+    return call
 
 
 def visit(
-    points: Sequence[tuple[HookPoint, Action]], run: Callable[[], T], training: Sequence[nn.Module]
+    run: Callable[[], T],
+    points: Sequence[tuple[HookPoint, Action]],
+    *,
+    feeds: Sequence[Feed] = (),
+    training: Sequence[nn.Module] = (),
 ) -> T:
     """Run the model once with hooks of ours, without gradients and without dropout.
 
     Args:
-        points: Hook points, and what to call at each.
         run: The pass.
+        points: Hook points, and what to call at each.
+        feeds: Modules, and what their arguments are passed through.
         training: The parts that are in training mode, in which they are again afterwards.
     """
-    mark, places = object(), [point for point, _ in points]
-    gradients = torch.is_grad_enabled()
+    mark, gradients = object(), torch.is_grad_enabled()
+    places = [*(point for point, _ in points), *(module for module, _ in feeds)]
 
     def inside() -> T:
         _running.set(mark)
         for module in training:
             module.training = False
         for point, action in points:
-            point.register_forward_hook(Guest(mark, action))
+            point.register_forward_hook(Guest(mark, _shown(action)))
+        for module, feed in feeds:
+            module.register_forward_pre_hook(Guest(mark, feed), with_kwargs=True)
         with torch.no_grad():
             return run()
 
@@ -120,9 +136,11 @@ def _outlasting(clean_up: Callable[[], object]) -> None:
         raise interrupt
 
 
-def sweep(points: Iterable[HookPoint]) -> None:
+def sweep(modules: Iterable[HookPoint | nn.Module]) -> None:
     """Take away every hook of ours."""
-    for hooks in [point._forward_hooks for point in points]:
-        if hooks:
-            for key in [key for key, hook in hooks.items() if isinstance(hook, Guest)]:
-                hooks.pop(key, None)
+    for module in modules:
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            if hooks:
+                for key in [key for key, hook in hooks.items() if isinstance(hook, Guest)]:
+                    hooks.pop(key, None)
+                    module._forward_pre_hooks_with_kwargs.pop(key, None)

@@ -24,9 +24,10 @@ from circuit_nb.hub.known import WORKING_BYTES
 from circuit_nb.model.architecture import Block, Norm, blocks_of, family_of, norm_of
 from circuit_nb.model.bridge_protocol import Bridge, HookPoint, Parts, Tokenizer, parts_of
 from circuit_nb.model.bridges import check_raw
+from circuit_nb.model.cache import CachedPasses, KeyValues
 from circuit_nb.model.changes import State, Watch
 from circuit_nb.model.memory import free_memory
-from circuit_nb.model.passes import Action, Hook, sweep, visit
+from circuit_nb.model.passes import Action, Feed, Hook, sweep, visit
 from circuit_nb.model.record import Record
 from circuit_nb.model.recording import Recording
 from circuit_nb.model.room import check_context, check_patterns
@@ -67,6 +68,7 @@ class ReplacementModel:
         self.name = name or str(bridge.cfg.model_name)
         self.revision = revision
         self._last: Record | None = None
+        self.cached = CachedPasses(bridge, self.name)
         self._settled = False
         self._state: State
         self._told: set[str] = set()
@@ -229,17 +231,25 @@ class ReplacementModel:
             ValueError: If there are more tokens than the model's context has.
         """
         self.check_length(token_ids.shape[1])
-        return self._forward(token_ids, hooks, **({"logits_to_keep": 1} if last_only else {}))
+        options: dict[str, Any] = {"logits_to_keep": 1} if last_only else {}
+        return self._forward(token_ids, hooks, **options)
 
-    def _forward(self, token_ids: Tensor, hooks: Sequence[Hook], **options: Any) -> Any:
-        """One pass under hooks; what the bridge gives for such options."""
+    def _forward(
+        self,
+        token_ids: Tensor,
+        hooks: Sequence[Hook],
+        feeds: Sequence[Feed] = (),
+        **options: Any,
+    ) -> Tensor:
+        """One pass under hooks, and what is handed to modules, with such options of the bridge."""
         points = [(self._point(name, action), action) for name, action in hooks]
         sweep(self._points.values())
         with _expected_edits():
             return visit(
-                points,
                 lambda: self.bridge.forward(token_ids, **options),
-                self._watch.training(),
+                points,
+                feeds=feeds,
+                training=self._watch.training(),
             )
 
     def _point(self, name: str, action: Action) -> HookPoint:
@@ -263,17 +273,21 @@ class ReplacementModel:
 
     @exclusive
     def run_cached(
-        self, token_ids: Tensor, hooks: Sequence[Hook] = (), cache: Any = None
-    ) -> tuple[Tensor, Any]:
+        self, token_ids: Tensor, hooks: Sequence[Hook] = (), cache: KeyValues | None = None
+    ) -> tuple[Tensor, KeyValues]:
         """As `run`, for the tokens that follow those in a key-value cache.
 
         Returns:
             The logits, and the cache with these tokens added.
+
+        Raises:
+            CacheLost: If these releases of transformers and TransformerLens do not keep it.
         """
-        past = {} if cache is None else {"past_key_values": cache}
-        return self._forward(
-            token_ids, hooks, return_type="logits_and_cache", use_cache=True, **past
-        )
+
+        def run(feeds: Sequence[Feed], **arguments: Any) -> Tensor:
+            return self._forward(token_ids, hooks, feeds, **arguments)
+
+        return self.cached.run(run, token_ids.shape[1], cache)
 
     @exclusive
     def record(self, prompt: Prompt) -> Record:

@@ -14,8 +14,9 @@ import torch
 from families import GOLDEN, PROMPT
 
 from circuit_nb import attribute, load
-from circuit_nb.attribution.descent import Starts
+from circuit_nb.attribution.budget import row_bytes
 from circuit_nb.attribution.rows import Rows
+from circuit_nb.attribution.starts import Starts
 from circuit_nb.model import ReplacementModel
 from circuit_nb.model.memory import free_memory, is_out_of_memory
 from circuit_nb.transcoders.lazy_files import Encoder, OnDisk, SafetensorsFile
@@ -159,13 +160,15 @@ def test_the_batch_is_what_fits_into_free_memory(monkeypatch: pytest.MonkeyPatch
 
     def compute(self: Rows, starts: Starts) -> None:
         groups = zip(starts.sizes, starts.lasts, strict=True)
-        batches.append((len(starts), sum(n * self._row_bytes(last) for n, last in groups)))
+        batches.append(
+            (len(starts), sum(n * row_bytes(self.model, self.columns, last) for n, last in groups))
+        )
         real(self, starts)
 
     monkeypatch.setattr(Rows, "_compute_at_once", compute)
     for free in (10**9, 500_000, 0):
         batches.clear()
-        monkeypatch.setattr("circuit_nb.attribution.rows.free_memory", lambda _, free=free: free)
+        monkeypatch.setattr("circuit_nb.attribution.budget.free_memory", lambda _, free=free: free)
         found = attribute(model, PROMPT, progress=False).weights
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
         assert all(rows == 1 or size <= free / 2 for rows, size in batches)

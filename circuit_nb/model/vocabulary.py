@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+
+from circuit_nb.model.bridge_protocol import Tokenizer
 
 Prompt: TypeAlias = "str | Sequence[int] | Tensor"
 """Text, token ids, or a 1-D tensor of token ids."""
@@ -22,7 +24,7 @@ class Vocabulary:
         name: The model's name, for messages.
     """
 
-    def __init__(self, tokenizer: Any, size: int, name: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, size: int, name: str) -> None:
         self.tokenizer, self.size, self.name = tokenizer, size, name
 
     def token(self, token_id: int) -> str:

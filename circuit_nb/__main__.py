@@ -58,7 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     attribute.add_argument(
         "--max-features", type=int, default=5000, help="features kept, 0 for all (5000)"
     )
-    attribute.add_argument("--node-mass", type=float, default=0.8, help="kept in pictures (0.8)")
+    attribute.add_argument(
+        "--node-mass",
+        type=float,
+        metavar="SHARE",
+        help="share of the influence whose nodes a picture shows (about 120 nodes')",
+    )
     attribute.add_argument("--device", help="cuda, mps or cpu (the best there is)")
     attribute.add_argument(
         "--dtype", choices=["float32", "bfloat16"], help="of the weights (float32 if it fits)"
@@ -103,8 +108,7 @@ def _attribute(options: argparse.Namespace) -> int:
 
         keys = {(int(layer), int(index)) for layer, _, index in graph.features}
         labels = {key: card.label for key, card in cards.of(model, keys).items()}
-        figure = figures.graph_figure(graph, labels=labels, kept=options.node_mass)
-        figures.write_html(figure, output, title=graph.prompt)
+        figures.write_graph(graph, output, labels=labels, kept=options.node_mass)
     result = scores(graph)
     for target, probability in zip(graph.targets, graph.target_probabilities, strict=True):
         print(f"{probability:7.1%}  {target!r}")

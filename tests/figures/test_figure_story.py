@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -37,7 +38,7 @@ def test_a_path_leads_from_a_word_through_features_to_the_answer(name: str) -> N
     assert answer == TargetNode(0)
     assert 2 <= len(steps) <= 4 and all(isinstance(s, Feature) for s in steps)
     # Every step raises the next, and the share is what `analysis` says of the chain.
-    pairs = list(zip(path.nodes, path.nodes[1:], strict=False))
+    pairs = list(itertools.pairwise(path.nodes))
     assert all(graph.weight(a, b) > 0 for a, b in pairs)
     shares = analysis.normalized(np.stack([graph.inputs(b) for _, b in pairs]))
     product = np.prod([shares[i, graph.number(a)] for i, (a, _) in enumerate(pairs)])
@@ -45,7 +46,7 @@ def test_a_path_leads_from_a_word_through_features_to_the_answer(name: str) -> N
     assert not Measures(graph).everywhere[[graph.number(s) for s in steps]].any()
     if labels:
         names = [labels[s.layer, s.index] for s in steps]
-        assert all(a != b for a, b in zip(names, names[1:], strict=False))
+        assert all(a != b for a, b in itertools.pairwise(names))
 
 
 @pytest.mark.parametrize("name", WORDS)

@@ -98,7 +98,7 @@ def strongest_path(graph: AttributionGraph) -> list[str]:
 
 def draw(graph: AttributionGraph, path: Path) -> Path:
     """Write the graph as a page that needs no network."""
-    found = atlas.supernodes(graph.features.tolist())
+    found = atlas.supernodes(analysis.prune(graph).features.tolist())
     groups = [Supernode(name, rows) for name, rows in found.items()]
     return figures.write_graph(graph, path, labels=labels_here(graph), supernodes=groups)
 

@@ -31,7 +31,6 @@ function maximise(panel) {
   } else {
     document.fullscreenElement ? document.exitFullscreen() : panel.requestFullscreen?.();
   }
-  window.dispatchEvent(new Event("resize"));
 }
 
 const PLAIN = { lt: "<", gt: ">", amp: "&", "#36": "$" };
@@ -159,27 +158,34 @@ function render({ model, el }) {
   };
   const tabbed = (event) => { if (event.key === "Tab") room()?.classList.add("cnb-keyed"); };
 
+  // In a narrower place the picture scrolls.
+  const wide = () => Math.max(model.get("narrowest"), Math.round(room().clientWidth));
   let told = "";
   const measure = () => {
     const box = room(), drawn = plot()?._fullLayout;
     if (!box || !drawn) return;
     const large = panel().hasAttribute("popover");
-    const rest = panel().scrollHeight - box.clientHeight;
-    const height = large ? Math.max(300, Math.round(window.innerHeight - rest - 4)) : 0;
-    const now = `${Math.round(box.clientWidth)} ${height}`;
+    const bottoms = [...panel().children].map((part) => part.getBoundingClientRect().bottom);
+    const top = panel().getBoundingClientRect().top - panel().scrollTop;
+    const rest = Math.max(...bottoms) - top - box.clientHeight;
+    const height = large ? Math.max(300, Math.round(window.innerHeight - rest - 12)) : 0;
+    const now = `${wide()} ${height}`;
     if (now === told || !box.clientWidth) return;
     told = now;
-    model.send({ room: [Math.round(box.clientWidth), height] });
+    model.send({ room: [wide(), height] });
   };
-  let width = 0;
-  const watch = new ResizeObserver(([entry]) => {
-    const now = Math.round(entry.contentRect.width);
-    if (now !== width) {
-      width = now;
-      window.dispatchEvent(new Event("resize"));
-      measure();
-    }
-  });
+  // Plotly follows the window's width alone, not that of the box it is in, and misses that, too,
+  // while it draws.
+  const fit = (tries) => {
+    const box = room(), drawn = plot()?._fullLayout;
+    if (!box || !drawn || Math.abs(drawn.width - wide()) <= 1 || !tries) return;
+    delete plot().layout.width;  // Plotly keeps a size that it believes was asked for
+    window.dispatchEvent(new Event("resize"));
+    clearTimeout(fitting);
+    fitting = setTimeout(() => fit(tries - 1), 200);
+  };
+  let fitting = 0;
+  const watch = new ResizeObserver(() => { fit(15); measure(); });
   let left = 600;
   const begin = () => {
     const box = room();
@@ -203,6 +209,7 @@ function render({ model, el }) {
   let timer = requestAnimationFrame(begin);
   return () => {
     left = 0;
+    clearTimeout(fitting);
     watch.disconnect();
     model.off("change:said", tell);
     model.off("change:over", over);

@@ -16,6 +16,9 @@ import traitlets
 from circuit_nb.figures.style import BODY, FONT, POSITIVE
 from circuit_nb.panels.page import INK, PAPER
 
+NARROWEST = 640
+"""A picture is laid out for this width at least, pixels; in a narrower place it scrolls."""
+
 _CSS = f"""
 .cnb-tools {{ display: flex; gap: 2px; font: {BODY}px/1 {FONT}; }}
 .cnb-tools button {{ width: 26px; height: 26px; padding: 0; border: 1px solid transparent;
@@ -24,6 +27,8 @@ _CSS = f"""
 .cnb-tools button:focus-visible, .cnb-room.cnb-keyed:focus {{ outline: 2px solid {POSITIVE};
   outline-offset: -2px; }}
 .cnb-room:focus {{ outline: none; }}
+.cnb-room {{ overflow: auto hidden; }}
+.cnb-room > * {{ min-width: {NARROWEST}px; }}
 .cnb-room .textpoint text, .cnb-over text {{ paint-order: stroke; stroke: {PAPER};
   stroke-width: 3px; stroke-linejoin: round; }}
 .cnb-room .textpoint text, .cnb-over text, .cnb-room .xtick text {{ fill: {INK} !important; }}
@@ -62,6 +67,7 @@ class Lens(anywidget.AnyWidget):
     """Plotly shapes drawn over the plot's own: paths, circles, and words as labels of paths."""
     said = traitlets.Unicode("").tag(sync=True)
     """What is spoken by a screen reader, e.g. the node walked to."""
+    narrowest = traitlets.Int(NARROWEST).tag(sync=True)
     label = traitlets.Unicode("").tag(sync=True)
     zooms = traitlets.Bool(True).tag(sync=True)
 

@@ -28,7 +28,7 @@ _CSS = f"""
   outline-offset: -2px; }}
 .cnb-room:focus {{ outline: none; }}
 .cnb-room {{ overflow: auto hidden; }}
-.cnb-room > * {{ min-width: {NARROWEST}px; }}
+.cnb-panel .cnb-room > * {{ min-width: {NARROWEST}px; }}
 .cnb-room .textpoint text, .cnb-over text {{ paint-order: stroke; stroke: {PAPER};
   stroke-width: 3px; stroke-linejoin: round; }}
 .cnb-room .textpoint text, .cnb-over text, .cnb-room .xtick text {{ fill: {INK} !important; }}

@@ -72,7 +72,7 @@ fi
 added="$(comm -13 <(sort "$work/before.txt") <(sort "$work/after.txt") | wc -l)"
 echo "Installed; $added packages added, none changed."
 
-(cd "$work" && "$python" -m circuit_nb.machine)
+(cd "$work" && "$python" -m circuit_nb.hub.machine)
 if [ "$on_colab" = yes ]; then
   echo "(A Colab secret HF_TOKEN is seen when the notebook runs, not by this script.)"
 else

@@ -23,7 +23,7 @@ import yaml
 from smollm import PROMPT, prepare
 
 from circuit_nb import attribute, load
-from circuit_nb.transcoder_files import open_transcoders
+from circuit_nb.transcoders.formats import open_transcoders
 
 N_LAYERS, N_FEATURES, D_MODEL = 30, 65_536, 576
 EVERY = 250

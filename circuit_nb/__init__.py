@@ -9,38 +9,68 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from circuit_nb import analysis, cards, figures, neuronpedia, panels
-    from circuit_nb.analysis import prune, scores
-    from circuit_nb.attribution import Target, attribute
-    from circuit_nb.graph import AttributionGraph, Feature, Supernode
-    from circuit_nb.intervention import Intervention, Outcome, intervene
-    from circuit_nb.known import known_models
-    from circuit_nb.model import ReplacementModel, load
-    from circuit_nb.panels import explore
+from circuit_nb.version import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from circuit_nb import (
+        analysis,
+        atlas,
+        attribution,
+        cards,
+        evidence,
+        figures,
+        hub,
+        intervention,
+        neuronpedia,
+        panels,
+        published,
+        transcoders,
+    )
+    from circuit_nb.analysis import prune, scores
+    from circuit_nb.attribution.compute import attribute
+    from circuit_nb.attribution.targets import Target
+    from circuit_nb.graph import AttributionGraph, Feature, Supernode
+    from circuit_nb.hub import known_models, machine
+    from circuit_nb.intervention.change import Intervention
+    from circuit_nb.intervention.heads import HeadIntervention
+    from circuit_nb.intervention.outcome import Outcome
+    from circuit_nb.intervention.run import intervene, intervene_many
+    from circuit_nb.model.chat import chat_prompt
+    from circuit_nb.model.loading import load
+    from circuit_nb.model.replacement import ReplacementModel
+    from circuit_nb.panels import explore
 
 __all__ = [
     "AttributionGraph",
     "Feature",
+    "HeadIntervention",
     "Intervention",
     "Outcome",
     "ReplacementModel",
     "Supernode",
     "Target",
     "analysis",
+    "atlas",
     "attribute",
+    "attribution",
     "cards",
+    "chat_prompt",
+    "evidence",
     "explore",
     "figures",
+    "hub",
     "intervene",
+    "intervene_many",
+    "intervention",
     "known_models",
     "load",
+    "machine",
     "neuronpedia",
     "panels",
     "prune",
+    "published",
     "scores",
+    "transcoders",
 ]
 
 _HOME = {
@@ -50,14 +80,17 @@ _HOME = {
     "prune": "analysis",
     "scores": "analysis",
     "ReplacementModel": "model",
+    "chat_prompt": "model",
     "load": "model",
     "Target": "attribution",
     "attribute": "attribution",
+    "HeadIntervention": "intervention",
     "Intervention": "intervention",
     "Outcome": "intervention",
     "intervene": "intervention",
+    "intervene_many": "intervention",
     "explore": "panels",
-    "known_models": "known",
+    "known_models": "hub",
 }
 """The module each public name lives in; public modules are not listed."""
 
@@ -67,7 +100,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'circuit_nb' has no attribute {name!r}")
     if name in _HOME:
         return getattr(importlib.import_module(f"circuit_nb.{_HOME[name]}"), name)
-    return importlib.import_module(f"circuit_nb.{name}")
+    return importlib.import_module(f"circuit_nb.{'hub.machine' if name == 'machine' else name}")
 
 
 def __dir__() -> list[str]:

@@ -9,8 +9,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from circuit_nb import __version__
+from circuit_nb.files import check_writable
+from circuit_nb.hub.embedded import DEFAULT
+from circuit_nb.version import __version__
+
+if TYPE_CHECKING:
+    from circuit_nb.graph import AttributionGraph
+    from circuit_nb.model import ReplacementModel
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.command(options))
     except (ValueError, OSError) as error:
         print(f"circuit-nb: {error}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        needs_less = "out of memory; a shorter prompt or a lower --max-features needs less"
+        print(f"circuit-nb: {str(error) or needs_less}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(f"\ncircuit-nb: {error or 'interrupted'}", file=sys.stderr)
@@ -42,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
     attribute = commands.add_parser("attribute", help="the attribution graph of a prompt")
     attribute.add_argument("--prompt", required=True, help="the text to explain")
-    attribute.add_argument("--model", default="atlas", help="folder or Hub id (atlas)")
+    attribute.add_argument("--model", default=DEFAULT, help=f"folder or Hub id ({DEFAULT})")
     attribute.add_argument("--transcoders", help="folder or Hub id (the model's default set)")
     attribute.add_argument(
         "-o",
@@ -84,9 +95,14 @@ def _attribute(options: argparse.Namespace) -> int:
     writers = {".safetensors", ".html", ".json"}
     if output.suffix not in writers:
         raise ValueError(f"{output} ends in none of {', '.join(sorted(writers))}; give one.")
+    if options.node_mass is not None and not 0 <= options.node_mass <= 1:
+        raise ValueError(f"--node-mass is {options.node_mass}; give a share between 0 and 1.")
+    check_writable(output)
     import torch
 
-    from circuit_nb import attribute, load, scores
+    from circuit_nb.analysis import scores
+    from circuit_nb.attribution import attribute
+    from circuit_nb.model import load
 
     model = load(
         options.model,
@@ -97,6 +113,23 @@ def _attribute(options: argparse.Namespace) -> int:
     graph = attribute(
         model, options.prompt, options.target, max_features=options.max_features or None
     )
+    try:
+        _write(graph, model, options)
+    except (ValueError, MemoryError) as error:
+        kept = graph.save(f"{output}.safetensors")
+        raise ValueError(f"{error} What was computed is kept in {kept}.") from error
+    result = scores(graph)
+    for target, probability in zip(graph.targets, graph.target_probabilities, strict=True):
+        print(f"{probability:7.1%}  {target!r}")
+    print(f"{len(graph.features)} of {graph.n_active} active features")
+    print(f"replacement {result.replacement:.3f}, completeness {result.completeness:.3f}")
+    print(f"wrote {output}")
+    return 0
+
+
+def _write(graph: AttributionGraph, model: ReplacementModel, options: argparse.Namespace) -> None:
+    """Write what was computed in the form that the output's name asks for."""
+    output: Path = options.output
     if output.suffix == ".safetensors":
         graph.save(output)
     elif output.suffix == ".json":
@@ -109,13 +142,6 @@ def _attribute(options: argparse.Namespace) -> int:
         keys = {(int(layer), int(index)) for layer, _, index in graph.features}
         labels = {key: card.label for key, card in cards.of(model, keys).items()}
         figures.write_graph(graph, output, labels=labels, kept=options.node_mass)
-    result = scores(graph)
-    for target, probability in zip(graph.targets, graph.target_probabilities, strict=True):
-        print(f"{probability:7.1%}  {target!r}")
-    print(f"{len(graph.features)} of {graph.n_active} active features")
-    print(f"replacement {result.replacement:.3f}, completeness {result.completeness:.3f}")
-    print(f"wrote {output}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -91,8 +91,8 @@ def transcoders(
     seed: int = 0,
 ) -> Any:
     """Random transcoders for the tiny models, in memory."""
-    from circuit_nb.transcoders import LayerTranscoder, Transcoders
-    from circuit_nb.weight_files import InMemory
+    from circuit_nb.transcoders.lazy_files import InMemory
+    from circuit_nb.transcoders.transcoder import LayerTranscoder, Transcoders
 
     generator = torch.Generator().manual_seed(seed)
 

@@ -1,38 +1,16 @@
-"""What importing costs, what is public, and that modules only import downwards."""
+"""What importing costs, what is public, and that rooms only import lower ones."""
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
+import imports
+import networkx as nx
 import pytest
 
 import circuit_nb
-
-PACKAGE = Path(circuit_nb.__file__).parent
-
-LAYERS = (
-    {"graph", "weight_files", "known", "http_client", "vocabulary", "memory", "record"},
-    {"analysis", "architecture", "transcoders", "hub_errors", "machine", "bridges"},
-    {"hub", "neuronpedia", "transcoder_files"},
-    {"model"},
-    {"frozen", "columns", "patching", "chat"},
-    {"tokens", "intervention"},
-    {"linear"},
-    {"sources"},
-    {"rows"},
-    {"attribution"},
-    {"cards", "figures"},
-    {"atlas"},
-    {"panels", "demo", "published"},
-    {"__main__"},
-)
-"""Modules from the lowest up; each may import those of lower lines, and its own package."""
-
-LATE = {("model", "atlas"), ("cards", "atlas"), ("panels", "atlas")}
-"""Imports inside functions, of the data that ships with the library."""
 
 
 def _loaded(statement: str) -> set[str]:
@@ -56,6 +34,7 @@ HEAVY = {"torch", "transformer_lens", "transformers", *WIDGETS}
         ("from circuit_nb import prune, scores", HEAVY | {"plotly"}),
         ("from circuit_nb import figures", HEAVY),
         ("from circuit_nb import neuronpedia", HEAVY),
+        ("from circuit_nb.evidence import propose", HEAVY | {"plotly", "networkx"}),
         ("import circuit_nb.atlas", HEAVY),
         ("from circuit_nb import attribute", {"transformer_lens", *WIDGETS}),
     ],
@@ -74,37 +53,24 @@ def test_public_names_are_sorted_complete_and_importable() -> None:
         circuit_nb.nothing  # noqa: B018
 
 
-def _imports(path: Path) -> set[str]:
-    """Modules of the package that a file imports, by their first name."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            if node.module == "circuit_nb":
-                found |= {alias.name for alias in node.names}
-            elif node.module.startswith("circuit_nb."):
-                found.add(node.module.split(".")[1])
-        elif isinstance(node, ast.Import):
-            names = (alias.name.split(".") for alias in node.names)
-            found |= {name[1] for name in names if name[0] == "circuit_nb" and len(name) > 1}
-    return found
+def test_rooms_only_import_lower_ones() -> None:
+    up = [
+        f"{importer} imports {imported}"
+        for importer, found in imports.modules().items()
+        for imported in found
+        if not imports.is_down(importer, imported)
+    ]
+    assert not up
 
 
-def _module(path: Path) -> str:
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+def test_no_module_reaches_itself() -> None:
+    graph = nx.DiGraph((a, b) for a, found in imports.modules().items() for b in found)
+    assert not list(nx.simple_cycles(graph))
 
 
-HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
-
-
-@pytest.mark.parametrize(
-    "path",
-    [p for p in sorted(PACKAGE.rglob("*.py")) if p != PACKAGE / "__init__.py"],
-    ids=lambda path: str(path.relative_to(PACKAGE)),
-)
-def test_modules_import_downwards_only(path: Path) -> None:
-    own = _module(path)
-    home = {**circuit_nb._HOME, "__version__": "graph"}
-    for name in _imports(path):
-        other = home.get(name, name)
-        if other != own and (own, other) not in LATE:
-            assert HEIGHT[other] < HEIGHT[own], f"{own} imports {other}"
+def test_the_check_sees_late_imports_and_the_face(tmp_path: Path) -> None:
+    file = tmp_path / "made.py"
+    file.write_text("def f():\n    from circuit_nb import attribute\n    import circuit_nb.atlas\n")
+    assert imports.imported_by(file) == {"circuit_nb", "circuit_nb.atlas"}
+    assert not imports.is_down("circuit_nb.graph", "circuit_nb")
+    assert not imports.is_down("circuit_nb.attribution.rows", "circuit_nb.panels.page")

@@ -3,153 +3,35 @@
 The model knows 50 states and 60 countries. `Fact: the capital of the state containing
 Dallas is` takes it from Dallas to Texas (layer 0, at ` Dallas`) and from Texas and
 ` capital` to ` Austin` (layer 3, at the last token), although no training sentence of that
-form names Dallas. It ships with transcoders, a label for every live feature, and *concepts*:
-the features that stand for a state, a country, a relation or an answer, chosen by a rule on
-training cities only (see `circuit_nb.atlas.concept_rules`).
-
-Nothing here imports torch; the modules that build and measure the model do.
+form names Dallas. `circuit_nb.atlas.making` builds and measures it; nothing here imports torch.
 """
 
-from __future__ import annotations
-
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from circuit_nb.atlas.shipped import (
+    DALLAS,
+    WEIGHTS,
+    Concept,
+    Shipped,
+    concepts,
+    labels,
+    model_folder,
+    read_concepts,
+    shipped_with,
+    supernodes,
+    transcoder_folder,
+    values,
+)
 
 __all__ = [
     "DALLAS",
+    "WEIGHTS",
     "Concept",
+    "Shipped",
     "concepts",
     "labels",
     "model_folder",
     "read_concepts",
+    "shipped_with",
     "supernodes",
     "transcoder_folder",
     "values",
 ]
-
-DALLAS = "Fact: the capital of the state containing Dallas is"
-"""The prompt of the demonstration. Dallas is a held-out city."""
-
-WEIGHTS = Path(__file__).parent / "weights"
-"""Folder with all that ships: model, transcoders, labels, concepts, figures."""
-
-MINIMUM_PRESENCE = 0.5
-"""Share of a concept's usual activation that must be active at a position to name it there."""
-
-
-@dataclass(frozen=True)
-class Concept:
-    """Features that together stand for one thing, e.g. the state of Texas."""
-
-    name: str
-    """What a reader calls it: `Texas`, `say Austin`, `capital`."""
-    kind: str
-    """`state`, `country`, `say` (an answer about to be given) or `relation`."""
-    features: tuple[tuple[int, int, float], ...]
-    """(layer, index, usual activation) of each feature; the activation is the mean over
-    training prompts where the concept is present."""
-
-
-def model_folder() -> Path:
-    """Return the folder of the model: a Hugging Face `LlamaForCausalLM` and its tokenizer."""
-    return WEIGHTS / "model"
-
-
-def transcoder_folder() -> Path:
-    """Return the folder of the transcoders: `config.yaml` and one safetensors a layer."""
-    return WEIGHTS / "transcoders"
-
-
-def labels() -> dict[tuple[int, int], str]:
-    """Return a label for every live feature, keyed by (layer, index)."""
-    table: dict[str, dict[str, str]] = _read("labels.json")
-    return {
-        (int(layer), int(index)): label
-        for layer, of_layer in table.items()
-        for index, label in of_layer.items()
-    }
-
-
-def concepts() -> dict[str, Concept]:
-    """Return every concept by name."""
-    return dict(_concepts())
-
-
-def values(concept: str | Concept) -> dict[tuple[int, int], float]:
-    """Return the usual activation of each feature of a concept, keyed by (layer, index).
-
-    Setting these at a position injects the concept where it is not active, e.g. California
-    at ` Dallas`.
-
-    Raises:
-        KeyError: there is no concept of that name.
-    """
-    chosen = _named(concept) if isinstance(concept, str) else concept
-    return {(layer, index): usual for layer, index, usual in chosen.features}
-
-
-def supernodes(
-    features: Iterable[tuple[int, int, int]],
-) -> dict[str, list[tuple[int, int, int]]]:
-    """Group a prompt's active features into named supernodes.
-
-    A concept is present at a position when the features of it that are active there make up
-    at least `MINIMUM_PRESENCE` of its usual activation, and are not all part of another that
-    is present with more.
-
-    Args:
-        features: rows (layer, position, index) of the active features, as in a graph.
-
-    Returns:
-        The rows of each concept that is present, in ascending order, by concept name.
-    """
-    at_position: dict[int, set[tuple[int, int]]] = {}
-    for layer, position, index in features:
-        at_position.setdefault(int(position), set()).add((int(layer), int(index)))
-    found: dict[str, list[tuple[int, int, int]]] = {}
-    for position, active in at_position.items():
-        present: dict[str, set[tuple[int, int]]] = {}
-        for name, concept in _concepts().items():
-            usual = values(concept)
-            shared = active & usual.keys()
-            if shared and sum(map(usual.__getitem__, shared)) >= MINIMUM_PRESENCE * sum(
-                usual.values()
-            ):
-                present[name] = shared
-        for name, shared in present.items():
-            if not any(shared < other for other in present.values()):
-                found.setdefault(name, []).extend((lay, position, i) for lay, i in shared)
-    return {name: sorted(rows) for name, rows in found.items()}
-
-
-def read_concepts(path: Path) -> dict[str, Concept]:
-    """Read a file of concepts, by name."""
-    table: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    return {
-        name: Concept(
-            name,
-            entry["kind"],
-            tuple((int(lay), int(i), float(usual)) for lay, i, usual in entry["features"]),
-        )
-        for name, entry in table.items()
-    }
-
-
-def _named(name: str) -> Concept:
-    known = _concepts()
-    if name not in known:
-        raise KeyError(f"no concept {name!r}; concepts are called e.g. {sorted(known)[:5]}")
-    return known[name]
-
-
-def _read(name: str) -> Any:
-    return json.loads((WEIGHTS / name).read_text(encoding="utf-8"))
-
-
-@lru_cache(maxsize=1)
-def _concepts() -> dict[str, Concept]:
-    return read_concepts(WEIGHTS / "concepts.json")

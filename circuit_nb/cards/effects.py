@@ -10,7 +10,7 @@ from circuit_nb.cards.types import Key
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from circuit_nb.model import ReplacementModel
+    from circuit_nb.model.replacement import ReplacementModel
 
 _BATCH = 64
 

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from circuit_nb import known
+from circuit_nb.atlas import shipped_with
 from circuit_nb.cards.types import Example, FeatureCard, Histogram, Key, automatic_label, peak_token
 from circuit_nb.graph import AttributionGraph
-from circuit_nb.known import NeuronpediaIds
+from circuit_nb.hub import known
+from circuit_nb.hub.known import NeuronpediaIds
 from circuit_nb.neuronpedia import NeuronpediaError, Patience, feature_url, features
 
 if TYPE_CHECKING:
-    from circuit_nb.model import ReplacementModel
+    from circuit_nb.model.replacement import ReplacementModel
 
 _PATIENCE = Patience(attempts=4, timeout=10.0)
 _PREFERRED = ("np_max-act-logits", "np_max-act")
@@ -124,19 +125,19 @@ def _origin(graph: AttributionGraph | None, model: ReplacementModel | None) -> d
 def _shipped(
     graph: AttributionGraph | None, model: ReplacementModel | None
 ) -> dict[Key, FeatureCard]:
-    """Labels that ship with the embedded model."""
-    if _origin(graph, model).get("model") != "atlas":
+    """Labels that ship with an embedded model."""
+    found = shipped_with(_origin(graph, model).get("model"))
+    if found is None:
         return {}
-    from circuit_nb import atlas
-
-    return {key: FeatureCard(label, source="atlas") for key, label in atlas.labels().items()}
+    return {key: FeatureCard(label, source=found.name) for key, label in found.labels.items()}
 
 
 def _ids(graph: AttributionGraph | None, model: ReplacementModel | None) -> NeuronpediaIds | None:
     """How Neuronpedia calls the transcoders, if it has them.
 
-    Said by the set's `scan` (`model id/source set`, or a list of `model id/layer-source set`),
-    by a graph that was read from Neuronpedia, or by the table of known sets.
+    Said by a graph that was read from Neuronpedia, or by the table of known sets, in which the set
+    is found by its own name or by its `scan` (`model id/source set`, or a list of `model
+    id/layer-source set`).
     """
     origin = _origin(graph, model)
     scan = origin.get("scan")
@@ -144,13 +145,7 @@ def _ids(graph: AttributionGraph | None, model: ReplacementModel | None) -> Neur
     if isinstance(first, str) and origin.get("source_set"):
         return NeuronpediaIds(first, str(origin["source_set"]))
     listed = known.neuronpedia_ids(str(origin.get("transcoders", "")))
-    if listed is None and isinstance(first, str) and first.count("/") == 1:
-        model_id, source_set = first.split("/")
-        if isinstance(scan, list):
-            source_set = source_set.partition("-")[2]
-        if "transcoder" in source_set or "clt" in source_set:
-            return NeuronpediaIds(model_id, source_set)
-    return listed
+    return listed or known.neuronpedia_ids_of_scan(first if isinstance(first, str) else "")
 
 
 def _from_neuronpedia(

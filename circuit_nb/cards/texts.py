@@ -7,12 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from circuit_nb.atlas import shipped_with
 from circuit_nb.cards.types import Example
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from circuit_nb.model import ReplacementModel
+    from circuit_nb.model.replacement import ReplacementModel
 
 _BATCH = 128
 _EVERY = 23
@@ -83,13 +84,10 @@ _shipped: WeakKeyDictionary[ReplacementModel, Texts] = WeakKeyDictionary()
 
 
 def shipped(model: ReplacementModel) -> Texts | None:
-    """Sentences of the embedded model's corpus, read when first asked for; None for others."""
-    if model.transcoders.source != "atlas":
+    """Texts that ship with an embedded model, read when first asked for; None for others."""
+    found = shipped_with(model.name)
+    if found is None:
         return None
     if model not in _shipped:
-        from circuit_nb.atlas.corpus import fact_sentences
-        from circuit_nb.atlas.world import load_world
-
-        sentences = [s.text for s in fact_sentences(load_world())]
-        _shipped[model] = Texts(model, sentences[::_EVERY])
+        _shipped[model] = Texts(model, found.texts()[::_EVERY])
     return _shipped[model]

@@ -31,6 +31,8 @@ from circuit_nb.graph import AttributionGraph, Node, TargetNode
 
 ROW = 22
 """Height of one row of bars, pixels."""
+PAIR = 28
+"""Height of a row of two bars, before and after, pixels."""
 TEXT_LENGTH = 34
 LEAST, NEGLIGIBLE = 4, 0.001
 """Tokens always shown, and the probability under which the others are left out."""
@@ -72,7 +74,7 @@ def probability_spec(
     ]
     if after is not None:
         series.append(("after", [after.get(t, 0.0) for t in tokens], POSITIVE))
-    spec = _rows(names, height=ROW if after is None else 34)
+    spec = _rows(names, height=ROW if after is None else PAIR)
     for name, values, colour in series:
         spec["data"].append(
             {

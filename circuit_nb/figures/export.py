@@ -11,6 +11,7 @@ from circuit_nb.figures.graph import graph_figures
 from circuit_nb.figures.names import NO_LABELS, Labels
 from circuit_nb.figures.style import FONT, LEGEND, html_text
 from circuit_nb.figures.view import Room
+from circuit_nb.files import write_text
 from circuit_nb.graph import AttributionGraph, Node, Supernode
 
 ROOMS = tuple(
@@ -93,6 +94,9 @@ def write_html(
 
     Returns:
         The path written.
+
+    Raises:
+        OSError: If it cannot be written; one sentence says why.
     """
     body = figure.to_html(
         full_html=False,
@@ -103,9 +107,7 @@ def write_html(
     notes = "".join(f"<p>{html_text(line)}</p>" for line in note.split("\n"))
     script = _CHOOSE.format(sizes=f"[{drawn}]") if sizes else ""
     page = _PAGE.format(title=html_text(title), note=notes, font=FONT, figure=body, script=script)
-    path = Path(path)
-    path.write_text(page, encoding="utf-8")
-    return path
+    return write_text(path, page)
 
 
 def write_graph(

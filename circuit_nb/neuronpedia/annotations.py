@@ -26,8 +26,23 @@ class Annotations:
     @property
     def groups(self) -> tuple[Supernode, ...]:
         """The supernodes that hold features, with their features alone."""
-        members = {
-            name: [node for node in nodes if isinstance(node, Feature)]
+        members = (
+            (name, [node for node in nodes if isinstance(node, Feature)])
             for name, nodes in self.supernodes
-        }
-        return tuple(Supernode(name, features) for name, features in members.items() if features)
+        )
+        return tuple(Supernode(name, features) for name, features in members if features)
+
+    @property
+    def pinned(self) -> tuple[Node, ...]:
+        """Pins, and members of supernodes that are no features, each once."""
+        others = (n for _, nodes in self.supernodes for n in nodes if not isinstance(n, Feature))
+        return tuple(dict.fromkeys((*self.pins, *others)))
+
+    @property
+    def feature_labels(self) -> dict[tuple[int, int], str]:
+        """Labels of features by (layer, index); where positions differ, the first one's."""
+        found: dict[tuple[int, int], str] = {}
+        for node, text in self.labels.items():
+            if isinstance(node, Feature) and text.strip():
+                found.setdefault((node.layer, node.index), text.strip())
+        return found

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from circuit_nb.panels.answer import AnswerPanel
 from circuit_nb.panels.connections import ConnectionsPanel
 from circuit_nb.panels.explorer import Explorer, explore
 from circuit_nb.panels.feature import FeaturePanel
+from circuit_nb.panels.find import FindPanel
 from circuit_nb.panels.graph import GraphPanel
 from circuit_nb.panels.paths import PathsPanel
 from circuit_nb.panels.prompt import PromptPanel
@@ -18,9 +20,11 @@ from circuit_nb.panels.switches import SwitchesPanel
 
 __all__ = [
     "Added",
+    "AnswerPanel",
     "ConnectionsPanel",
     "Explorer",
     "FeaturePanel",
+    "FindPanel",
     "GraphPanel",
     "PathsPanel",
     "PromptPanel",

@@ -48,7 +48,14 @@ class Panel(ipywidgets.VBox):
             *names: The traits.
             at_once: Do not wait until everything that changes together has changed.
         """
-        guarded = self.guard(redraw)
+
+        def whole() -> None:
+            try:
+                redraw()
+            except KeyboardInterrupt:  # what is shown must not stay behind what is so
+                redraw()
+
+        guarded = self.guard(whole)
 
         def changed(_: Any) -> None:
             if at_once:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
+from circuit_nb.atlas import shipped_with
 from circuit_nb.graph import AttributionGraph
 
 if TYPE_CHECKING:
     from circuit_nb.cards import Example, FeatureCard, Texts
-    from circuit_nb.model import ReplacementModel
+    from circuit_nb.model.replacement import ReplacementModel
 
 Key: TypeAlias = tuple[int, int]
 """(layer, index)."""
@@ -31,10 +33,15 @@ class Cards:
         graph: The graph.
         model: The model, if there is one.
         source: Where cards come from; by default `circuit_nb.cards.of`.
+        given: Labels that came with the graph; they come before those of cards.
     """
 
     def __init__(
-        self, graph: AttributionGraph, model: ReplacementModel | None, source: CardSource | None
+        self,
+        graph: AttributionGraph,
+        model: ReplacementModel | None,
+        source: CardSource | None,
+        given: Mapping[Key, str] | None = None,
     ) -> None:
         self._ask = source if callable(source) else self._joined
         self._graph, self._model = graph, model
@@ -43,9 +50,11 @@ class Cards:
         """Whether cards cost nothing to ask for, as those that ship with the embedded model."""
         self.problem = ""
         """Why cards could not be had, in words; empty where they could."""
-        self.labels: Mapping[Key, str] = {}
-        """Labels of the cards got so far; another object whenever there are more."""
-        self.given: Mapping[Key, str] = {}
+        self.shipped: Mapping[Key, str] = given or {}
+        """Labels that came with the graph."""
+        self.labels: Mapping[Key, str] = self.shipped
+        """Labels known so far; another object whenever there are more."""
+        self.given: Mapping[Key, str] = self.shipped
         """Those of them that are names, and not made up from what a feature does."""
         self._known: dict[Key, FeatureCard | None] = {}
         self._unsure: set[Key] = set()
@@ -63,7 +72,11 @@ class Cards:
         if self.problem:
             self._unsure.update(missing)
         self._known.update({key: found.get(key) for key in missing})
-        named = {key: found[key].label for key in missing if key in found and found[key].label}
+        named = {
+            key: found[key].label
+            for key in missing
+            if key in found and found[key].label and key not in self.shipped
+        }
         if named:
             self.labels = {**self.labels, **named}
             given = {k: text for k, text in named.items() if found[k].source != "automatic"}
@@ -81,12 +94,43 @@ class Cards:
         self.fetch([key])
         return self._known[key]
 
+    def known(self, key: Key) -> FeatureCard | None:
+        """The card of one feature if it was got already; none is asked for."""
+        return self._known.get(key)
+
+    @cached_property
+    def elsewhere(self) -> Mapping[Key, str]:
+        """Labels at hand of features whether or not they are in the graph: to be searched."""
+        companions = shipped_with(self._graph.provenance.get("model"))
+        shipped = companions.labels if companions is not None else {}
+        source = {} if callable(self.source) or self.source is None else self.source
+        computed = {key: card.label for key, card in source.items() if card.label}
+        return {**computed, **shipped}
+
     def examples(self, key: Key) -> tuple[Example, ...]:
         """Texts that activate a feature: its card's, else found now if the model brings texts."""
         card, texts = self.card(key), self._texts()
         if card is not None and texts is not None and not card.examples:
             self._known[key] = card = replace(card, examples=texts.examples(*key))
         return card.examples if card is not None else ()
+
+    def usual(self, key: Key) -> float | None:
+        """How active a feature usually is where it is active; None where that is not known.
+
+        By its card: the middle of the activations counted there; else the mean of its peaks in
+        the texts that activate it.
+        """
+        card, examples = self.card(key), self.examples(key)
+        if card is not None and card.histogram is not None and sum(card.histogram.counts) > 0:
+            counts, edges = card.histogram
+            total, below = sum(counts), 0.0
+            for count, low, high in zip(counts, edges, edges[1:], strict=False):
+                if below + count >= total / 2:
+                    return low + (high - low) * (total / 2 - below) / count
+                below += count
+        peaks = [max(e.activations, default=0.0) for e in examples]
+        peaks = [p for p in peaks if p > 0]
+        return sum(peaks) / len(peaks) if peaks else None
 
     def _texts(self) -> Texts | None:
         """Texts to find examples in, where the model brings them along."""

@@ -42,8 +42,8 @@ class ConnectionsPanel(Panel):
     def _redraw(self) -> None:
         node = self.session.selected
         title = "" if node is None else html_text(self.session.title(node))
-        of = f" of {title}" if title else ""
-        self.heading.value = f'<div class="cnb cnb-title" title="{title}">Connections{of}</div>'
+        shown = title or "Connections"
+        self.heading.value = f'<div class="cnb cnb-title" title="{title}">{shown}</div>'
         self.inputs.html = EMPTY if node is None else self._table(node, inputs=True)
         self.outputs.html = "" if node is None else self._table(node, inputs=False)
 

@@ -10,19 +10,23 @@ import ipywidgets
 from circuit_nb.figures.style import shorten
 from circuit_nb.graph import AttributionGraph, Feature
 from circuit_nb.panels import store
+from circuit_nb.panels.answer import AnswerPanel
 from circuit_nb.panels.base import Drawing, Panel, stack
 from circuit_nb.panels.cards import CardSource
 from circuit_nb.panels.connections import ConnectionsPanel
 from circuit_nb.panels.feature import FeaturePanel
+from circuit_nb.panels.find import FindPanel
 from circuit_nb.panels.graph import NORMAL, GraphPanel
 from circuit_nb.panels.paths import PathsPanel
 from circuit_nb.panels.prompt import PromptPanel
 from circuit_nb.panels.session import Session
 from circuit_nb.panels.subgraph import SubgraphPanel
 from circuit_nb.panels.switches import SwitchesPanel
+from circuit_nb.panels.turns import Turns
 
 if TYPE_CHECKING:
-    from circuit_nb.model import Prompt, ReplacementModel
+    from circuit_nb.model.replacement import ReplacementModel
+    from circuit_nb.model.vocabulary import Prompt
 
 
 class Explorer(Panel):
@@ -35,29 +39,41 @@ class Explorer(Panel):
     def __init__(self, session: Session) -> None:
         super().__init__(session, "")
         self.prompt = PromptPanel(session)
+        self.find = FindPanel(session)
+        self.subgraph = SubgraphPanel(session)
+        self.answer = AnswerPanel(session)
         self.graph = GraphPanel(session)
         self.connections = ConnectionsPanel(session)
         self.paths = PathsPanel(session)
-        self.subgraph = SubgraphPanel(session)
         self.feature = FeaturePanel(session)
         self.switches = SwitchesPanel(session)
-        wrap = {"flex_flow": "row wrap", "align_items": "flex-start"}
-        right = ipywidgets.HBox([self.connections, self.paths], layout=wrap)
+        self.turns = Turns(
+            session,
+            {
+                "connections": ("Connections", self.connections),
+                "paths": ("Paths", self.paths),
+                "feature": ("Feature", self.feature),
+                "switches": ("Switches", self.switches),
+            },
+        )
+        self._arrange()
+
+    def _arrange(self) -> None:
         for panel, flex in (
+            (self.prompt, "1 1 420px"),
+            (self.find, "0 1 260px"),
+            (self.subgraph, "5 1 520px"),
+            (self.answer, "3 1 270px"),
             (self.graph, NORMAL),
-            (right, "2 1 400px"),
-            (self.connections, "1 1 300px"),
-            (self.paths, "1 1 300px"),
-            (self.subgraph, "3 1 440px"),
-            (self.feature, "2 1 360px"),
+            (self.turns, "2 1 300px"),
         ):
             panel.layout.flex = flex
             panel.layout.min_width = "0"
+        self.heading.layout.display = "none"
         self.body.children = [
-            self.prompt,
-            ipywidgets.HBox([self.graph, right], layout=wrap),
-            ipywidgets.HBox([self.subgraph, self.feature], layout=wrap),
-            self.switches,
+            _band(self.prompt, self.find),
+            _band(self.subgraph, self.answer),
+            _band(self.graph, self.turns),
         ]
 
     @property
@@ -65,10 +81,12 @@ class Explorer(Panel):
         """The panels, in reading order."""
         return (
             self.prompt,
+            self.find,
+            self.subgraph,
+            self.answer,
             self.graph,
             self.connections,
             self.paths,
-            self.subgraph,
             self.feature,
             self.switches,
         )
@@ -98,8 +116,16 @@ class Explorer(Panel):
         named = [
             (title if panel is self.prompt else type(panel).__name__.removesuffix("Panel"), panel)
             for panel in self.panels
+            if panel is not self.find
         ]
         return stack((name, panel.draw()) for name, panel in named)
+
+
+def _band(*panels: ipywidgets.Widget) -> ipywidgets.HBox:
+    """Panels side by side, or one under the other where there is too little room."""
+    return ipywidgets.HBox(
+        list(panels), layout={"flex_flow": "row wrap", "align_items": "flex-start"}
+    )
 
 
 class _Explore:
@@ -133,7 +159,7 @@ class _Explore:
             raise TypeError("Give a prompt too: explore(model, prompt), or explore(graph).")
         if isinstance(prompt, AttributionGraph):
             return _open(Session(prompt, model, cards=cards), propose)
-        from circuit_nb.attribution import attribute
+        from circuit_nb.attribution.compute import attribute
 
         return _open(Session(attribute(model, prompt), model, cards=cards), propose)
 

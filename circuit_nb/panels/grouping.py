@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 import numpy as np
 
 from circuit_nb import analysis
+from circuit_nb.atlas import shipped_with
 from circuit_nb.graph import AttributionGraph, Feature, Node, Supernode, TargetNode, TokenNode
 from circuit_nb.panels.cards import Cards
 
@@ -71,16 +72,12 @@ def joined_ends(graph: AttributionGraph, supernodes: Sequence[Supernode]) -> lis
 
 
 def shipped(graph: AttributionGraph, features: Sequence[Feature]) -> list[Supernode]:
-    """Concepts that ship with the embedded model, as far as they are among the features."""
-    if graph.provenance.get("model") != "atlas":
+    """Concepts that ship with an embedded model, as far as they are among the features."""
+    companions = shipped_with(graph.provenance.get("model"))
+    if companions is None:
         return []
-    from circuit_nb import atlas
-
     drawn = set(features)
-    try:
-        found = atlas.supernodes(tuple(row) for row in graph.features.tolist())
-    except FileNotFoundError:  # a build without concepts
-        return []
+    found = companions.supernodes(tuple(row) for row in graph.features.tolist())
     groups: list[Supernode] = []
     taken: set[Feature] = set()
     for name, rows in found.items():

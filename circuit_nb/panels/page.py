@@ -22,8 +22,12 @@ INK = (
 )
 """The text colour of the theme; figures are grey where there is none."""
 
+QUIET = "color-mix(in srgb, currentColor 72%, transparent)"
+"""Text that stands back, still at 4.5 to 1 or more against the paper of any theme."""
+
 STYLE = f"""
-.cnb {{ font: {BODY}px/1.45 {FONT}; color: var(--jp-ui-font-color1, inherit); }}
+.cnb {{ font: {BODY}px/1.45 {FONT}; color: var(--jp-ui-font-color1, inherit);
+  --cnb-quiet: {QUIET}; }}
 .cnb-title {{ font: 600 {TITLE}px/1.3 {FONT}; margin: 2px 0 4px; overflow: hidden;
   white-space: nowrap; text-overflow: ellipsis; }}
 .cnb-head {{ margin: 4px 0 2px; }}
@@ -80,16 +84,91 @@ STYLE = f"""
   stroke: {PAPER}; stroke-width: 3px; stroke-linejoin: round; }}
 .cnb-panel svg text[fill="{GREY}"], .cnb-graphpanel .textpoint text, .cnb-graphpanel .xtick text {{
   fill: {INK} !important; }}
+.cnb-tabs {{ display: flex; gap: 2px; border-bottom: 1px solid rgba(128,128,128,.35);
+  margin: 0 8px 2px; }}
+.cnb-tabs [role="tab"] {{ padding: 4px 10px; cursor: pointer; border-radius: 5px 5px 0 0;
+  color: var(--cnb-quiet); }}
+.cnb-tabs [role="tab"]:hover {{ background: rgba(128,128,128,.12); }}
+.cnb-tabs [aria-selected="true"] {{ color: inherit; font-weight: 600;
+  box-shadow: inset 0 -2px 0 {POSITIVE}; }}
+.cnb-explorer .cnb-promptpanel .cnb-title, .cnb-explorer .cnb-findpanel .cnb-title {{
+  display: none; }}
+.cnb-panel .widget-box, .cnb-turns {{ overflow: visible; }}
+.cnb-then {{ font-weight: 400; }}
+.cnb-share {{ font-weight: 400; font-size: {BODY}px; }}
+.cnb-now {{ border-color: {POSITIVE}; }}
+.cnb-tools button {{ height: 24px; line-height: 22px; padding: 0 8px; }}
+.cnb-rowname {{ overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
+.cnb-more {{ border-left: 2px solid rgba(128,128,128,.35); margin-left: 12px; padding-left: 6px; }}
+.cnb-find {{ position: relative; }}
+.cnb-find input {{ width: 100%; box-sizing: border-box; font: inherit; color: inherit; height: 26px;
+  padding: 2px 8px; border: 1px solid {GREY}; border-radius: 4px; background: transparent; }}
+.cnb-find input::placeholder {{ color: var(--cnb-quiet); opacity: 1; }}
+.cnb-find input:focus-visible {{ outline: 2px solid {POSITIVE}; outline-offset: 1px; }}
+.cnb-found {{ position: absolute; z-index: 20; top: 100%; right: 0; min-width: 100%;
+  width: max-content; max-width: 560px; max-height: 300px; overflow-y: auto;
+  border: 1px solid {GREY}; border-radius: 4px;
+  background: linear-gradient({PAPER}, {PAPER}), Canvas;
+  box-shadow: 0 4px 14px rgba(0,0,0,.25); }}
+.cnb-found [data-key] {{ padding: 3px 8px; white-space: nowrap; overflow: hidden;
+  text-overflow: ellipsis; }}
+.cnb-found [data-key]:hover, .cnb-found [aria-selected="true"] {{
+  background: rgba(128,128,128,.2); }}
+.cnb-circuit {{ position: relative; }}
+.cnb-circuit svg {{ position: absolute; inset: 0; }}
+.cnb-circuit svg text {{ font-size: {SMALL}px; fill: {INK}; paint-order: stroke; stroke: {PAPER};
+  stroke-width: 3px; stroke-linejoin: round; }}
+.cnb-box {{ position: absolute; box-sizing: border-box; border: 1.5px solid var(--hue);
+  border-radius: 7px; display: flex; flex-direction: column; justify-content: center;
+  background: linear-gradient({PAPER}, {PAPER}); }}
+.cnb-box::before {{ content: ""; position: absolute; inset: 0; border-radius: 6px;
+  background: var(--hue); opacity: .06; pointer-events: none; }}
+.cnb-box-group::before {{ opacity: .16; }}
+.cnb-box-guest {{ border-style: dashed; }} .cnb-box-guest::before {{ opacity: .16; }}
+.cnb-box.cnb-on {{ box-shadow: 0 0 0 2px var(--hue); }}
+.cnb-box.cnb-off {{ border-style: dotted; }}
+.cnb-box.cnb-off::before {{ opacity: 0; }}
+.cnb-box button, .cnb-box select {{ font: inherit; color: inherit; background: none; border: 0;
+  margin: 0; cursor: pointer; position: relative; }}
+.cnb-name {{ padding: 2px 4px; line-height: 15px !important; text-align: center; width: 100%;
+  white-space: nowrap; overflow: hidden; border-radius: 6px; }}
+.cnb-off .cnb-name, .cnb-less .cnb-name {{ color: var(--cnb-quiet) !important; }}
+.cnb-off .cnb-name {{ text-decoration: line-through; }}
+.cnb-foot {{ display: flex; align-items: center; justify-content: center; gap: 4px; height: 17px;
+  padding: 0 5px; font-size: {SMALL}px; position: relative; }}
+.cnb-foot .cnb-told {{ flex: 0 0 auto; white-space: nowrap; }}
+.cnb-menu {{ position: relative; flex: 0 0 16px; height: 16px; text-align: center;
+  line-height: 15px; border-radius: 3px; }}
+.cnb-menu::before {{ content: "▾"; }}
+.cnb-menu:hover {{ background: rgba(128,128,128,.25); }}
+.cnb-menu select {{ position: absolute !important; inset: 0; width: 100%; padding: 0; opacity: 0;
+  height: 100%; }}
+.cnb-menu:focus-within {{ outline: 2px solid {POSITIVE}; outline-offset: 1px; }}
+.cnb-foot option {{ color: CanvasText; background: Canvas; }}
+.cnb-switch {{ width: 24px; height: 14px; flex: 0 0 24px; padding: 0; border-radius: 7px;
+  border: 1.5px solid currentColor !important; }}
+.cnb-switch i {{ position: absolute; top: 1.5px; left: 1.5px; width: 8px; height: 8px;
+  border-radius: 50%; background: currentColor; }}
+.cnb-switch[aria-checked="true"] {{ background: {POSITIVE} !important;
+  border-color: {POSITIVE} !important; }}
+.cnb-switch[aria-checked="true"] i {{ left: 11.5px; background: #ffffff; }}
+.cnb-circuit :focus-visible {{ outline: 2px solid {POSITIVE}; outline-offset: 1px; }}
 .cnb-panel .widget-inline-hbox, .cnb-panel .widget-box, .cnb-panel .widget-html-content {{
   min-width: 0; }}
 """
 """The style sheet of every panel; colours of text follow the notebook's theme."""
 
 _SCRIPT = """
+const ARROWS = { ArrowUp: "up", ArrowDown: "down", ArrowLeft: "left", ArrowRight: "right" };
+
 function render({ model, el }) {
   const box = document.createElement("div");
   box.className = "cnb";
+  // JupyterLab would take arrows and letters for commands to its notebook.
+  box.setAttribute("data-lm-suppress-shortcuts", "true");
   el.append(box);
+  const all = () => [...box.querySelectorAll("[data-key]")];
+  const find = (key) => all().find((e) => e.dataset.key === key);
   const draw = () => {
     const scrolled = [...box.querySelectorAll(".cnb-scroll")].map((part) => part.scrollTop);
     const focused = document.activeElement?.closest?.("[data-key]")?.dataset.key;
@@ -97,24 +176,61 @@ function render({ model, el }) {
     box.innerHTML = model.get("html");
     const parts = box.querySelectorAll(".cnb-scroll");
     parts.forEach((part, i) => { part.scrollTop = scrolled[i] || 0; });
-    if (within && focused) {
-      [...box.querySelectorAll("[data-key]")].find((e) => e.dataset.key === focused)?.focus();
-    }
+    if (within && focused) find(focused)?.focus({ preventScroll: true });
   };
   const report = (event) => {
     const hit = event.target.closest("[data-key]");
-    if (hit && box.contains(hit)) model.send({ key: hit.dataset.key });
+    if (hit && box.contains(hit) && hit.tagName !== "SELECT") model.send({ key: hit.dataset.key });
+  };
+  // Arrows lead where the element says, else to its neighbour in the list.
+  const neighbour = (from, way) => {
+    if (from.dataset[way] !== undefined) return find(from.dataset[way]);
+    const list = from.closest('[role="listbox"], [role="tablist"], [data-row]');
+    if (!list) return null;
+    const members = [...list.querySelectorAll("[data-key]")];
+    const step = { up: -1, left: -1, down: 1, right: 1 }[way];
+    return members[members.indexOf(from) + step];
   };
   box.addEventListener("click", report);
+  box.addEventListener("change", (event) => {
+    const hit = event.target.closest("select[data-key]");
+    if (hit) model.send({ key: hit.dataset.key + "=" + hit.value });
+  });
   box.addEventListener("keydown", (event) => {
+    const from = event.target.closest("[data-key]");
+    if (!from || event.target.tagName === "SELECT") return;
     if (event.key === "Enter" || event.key === " ") {
       event.preventDefault();
       report(event);
+    } else if (ARROWS[event.key] && !event.altKey && !event.ctrlKey && !event.metaKey) {
+      const next = neighbour(from, ARROWS[event.key]);
+      if (next) {
+        event.preventDefault();
+        next.focus();
+      }
     }
   });
   model.on("change:html", draw);
   draw();
-  return () => model.off("change:html", draw);
+  let watch = null, waiting = 0;
+  if (model.get("measured")) {
+    watch = new ResizeObserver(([entry]) => {
+      clearTimeout(waiting);
+      const width = Math.floor(entry.contentRect.width);
+      waiting = setTimeout(() => {
+        if (width > 0 && width !== model.get("width")) {
+          model.set("width", width);
+          model.save_changes();
+        }
+      }, 60);
+    });
+    watch.observe(el);
+  }
+  return () => {
+    model.off("change:html", draw);
+    watch?.disconnect();
+    clearTimeout(waiting);
+  };
 }
 export default { render };
 """
@@ -149,19 +265,26 @@ class Fit(anywidget.AnyWidget):
 class Clickable(anywidget.AnyWidget):
     """HTML whose elements with a `data-key` can be clicked, or chosen with Enter.
 
-    Foreign text in the HTML must be escaped with `style.html_text`.
+    Arrow keys lead to the element that `data-up`, `data-down`, `data-left` or `data-right` names,
+    else to the neighbour in a list. A `<select>` with a `data-key` reports the key, `=` and what
+    was chosen. Foreign text in the HTML must be escaped with `style.html_text`.
 
     Args:
         on_click: Called with the key of the element.
+        measured: Whether `width` is to follow the width on the page.
     """
 
     _esm = _SCRIPT
     _css = STYLE
     html = traitlets.Unicode("").tag(sync=True)
     """What is shown."""
+    measured = traitlets.Bool(False).tag(sync=True)
+    """Whether `width` follows the width on the page."""
+    width = traitlets.Int(0).tag(sync=True)
+    """Pixels there are on the page; 0 where that is not known."""
 
-    def __init__(self, on_click: Callable[[str], None]) -> None:
-        super().__init__()
+    def __init__(self, on_click: Callable[[str], None], *, measured: bool = False) -> None:
+        super().__init__(measured=measured)
         self._on_click = on_click
         self.on_msg(self._receive)
 
@@ -172,9 +295,14 @@ class Clickable(anywidget.AnyWidget):
     def click(self, key: str) -> None:
         """Do what a click on the element of that key does.
 
+        Args:
+            key: The element's key; for a choice, followed by `=` and what is chosen.
+
         Raises:
             ValueError: If nothing of that key is shown.
         """
-        if f'data-key="{key}"' not in self.html:
+        name, chosen, value = key.partition("=")
+        shown = f'data-key="{name}"' in self.html
+        if not shown or (chosen and f'value="{value}"' not in self.html):
             raise ValueError(f"Nothing shown here has the key {key!r}.")
         self._on_click(key)

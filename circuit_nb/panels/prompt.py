@@ -40,11 +40,18 @@ class PromptPanel(Panel):
                 f'role="button" title="{told}">{html_text(token_text(token))}</span>'
             )
         said = sorted(session.before.items(), key=lambda pair: -pair[1])[:SAID]
+        after = sorted((session.after or {}).items(), key=lambda pair: -pair[1])[:SAID]
         chips.append('<span class="cnb-faint cnb-then">says</span>')
-        chips += [self._answer(token, share) for token, share in said]
-        self.tokens.html = f'<div class="cnb-chips">{"".join(chips)}</div>'
+        # What is said under the switches stands where the less likely tokens stood.
+        chips += [self._answer(token, share) for token, share in (said[:1] if after else said)]
+        if after:
+            chips.append('<span class="cnb-then" aria-label="becomes">→</span>')
+            chips += [
+                self._answer(token, share, now=not i) for i, (token, share) in enumerate(after)
+            ]
+        self.tokens.html = f'<div class="cnb-chips" data-row="1">{"".join(chips)}</div>'
 
-    def _answer(self, token: str, share: float) -> str:
+    def _answer(self, token: str, share: float, *, now: bool = False) -> str:
         """A next token over a bar of its probability; those in the graph can be selected."""
         graph, told = self.session.graph, html_text(f"{exact_token(token)}: {percent(share)}")
         key = ""
@@ -55,7 +62,7 @@ class PromptPanel(Panel):
         else:
             on = ""
         return (
-            f'<span class="cnb-chip cnb-answer{on}"{key} title="{told}" '
+            f'<span class="cnb-chip cnb-answer{on}{" cnb-now" if now else ""}"{key} title="{told}" '
             f'style="--share:{100 * share:.1f}%">{html_text(token_text(token))} '
             f"<small>{percent(share)}</small></span>"
         )

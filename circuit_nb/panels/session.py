@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 import traitlets
 
 from circuit_nb.figures import targets_of
+from circuit_nb.figures.names import Labels
 from circuit_nb.figures.subgraph import Group
 from circuit_nb.graph import AttributionGraph, Feature, Supernode
+from circuit_nb.panels.asking import Question, features_of, interventions
 from circuit_nb.panels.cards import CardSource
-from circuit_nb.panels.state import Added, Setup, Switch
+from circuit_nb.panels.state import HIGHEST, LOWEST, Added, Identity, Row, Switch
 from circuit_nb.panels.workbench import Workbench, held
 
 if TYPE_CHECKING:
-    from circuit_nb.intervention import Intervention, Outcome
-    from circuit_nb.model import ReplacementModel
+    from circuit_nb.intervention.change import Intervention
+    from circuit_nb.intervention.outcome import Freeze, Outcome
+    from circuit_nb.model.replacement import ReplacementModel
 
 TOP_TOKENS = 10
 """Next tokens compared before and after."""
-LOWEST, HIGHEST = -5.0, 5.0
-"""Range of multipliers."""
+ASKED = ("new_tokens", "freeze", "temperature", "seed")
+"""Traits on which the answer depends, besides the switches."""
 
 Rows: TypeAlias = "dict[str, Supernode | Added]"
 """What can be switched, by name."""
@@ -38,12 +41,19 @@ class Session(Workbench):
         graph: The graph.
         model: The model it was computed from; without one nothing can be switched.
         cards: Where feature cards come from; by default `circuit_nb.cards`.
+        labels: Labels that came with the graph, by (layer, index).
     """
 
     outcome: Outcome | None = held(None)
     """What the switches did: an `Outcome`, or None before the first run."""
     new_tokens = traitlets.Int(0, min=0, max=200)
     """How many tokens to continue the text by, before and after."""
+    freeze = traitlets.Enum(["attention", "all", "none"], "attention")
+    """What is held as it was on the unmodified prompt, as for `intervene`."""
+    temperature = traitlets.Float(0.0, min=0.0, max=10.0)
+    """0 continues greedily; else both texts are sampled with the same random numbers."""
+    seed = traitlets.Int(0, min=0)
+    """Seed of the sampling."""
     busy = traitlets.Unicode("")
     """What is being computed, in words; empty when nothing is."""
 
@@ -53,23 +63,42 @@ class Session(Workbench):
         model: ReplacementModel | None = None,
         *,
         cards: CardSource | None = None,
+        labels: Labels | None = None,
     ) -> None:
-        super().__init__(graph, model, cards=cards)
         self.model = model
+        self._asked: Question | None = None
+        super().__init__(graph, model, cards=cards, labels=labels)
+
+    @traitlets.observe("setup", *ASKED)
+    def _follow(self, change: Any) -> None:
+        """Run again where another answer is asked for; where that fails, stay as before."""
+        try:
+            self.refresh()
+        except BaseException:
+            setattr(self, change["name"], change["old"])
+            raise
 
     @property
     def rows(self) -> Rows:
         """What can be switched, by name: supernodes, pinned features, added features."""
-        rows: Rows = {s.name: s for s in self.setup.supernodes}
-        for node in self.setup.pinned:
-            if isinstance(node, Feature):
-                rows[self.row_name(node)] = Supernode(self.row_name(node), [node])
-        rows.update({a.supernode.name: a for a in self.setup.added})
+        rows: Rows = {}
+        for row in self.setup.rows:
+            name, count = self.row_name(row), 2
+            while name in rows:
+                name, count = f"{self.row_name(row)} ({count})", count + 1
+            rows[name] = Supernode(name, [row]) if isinstance(row, Feature) else row
         return rows
 
-    def switch(self, name: str) -> Switch:
-        """The setting of one row."""
-        return self.setup.switches.get(name, Switch())
+    def row_name(self, row: Row) -> str:
+        """What a row is called; it may change, and two rows may be called the same."""
+        if isinstance(row, Feature):
+            return self.title(row)
+        return (row.supernode if isinstance(row, Added) else row).name
+
+    def switch(self, what: str | Row) -> Switch:
+        """The setting of one row, given by name or itself."""
+        row = self.rows.get(what) if isinstance(what, str) else what
+        return Switch() if row is None else self.setup.switch(row)
 
     @property
     def intervening(self) -> bool:
@@ -92,7 +121,7 @@ class Session(Workbench):
 
     def _probabilities(self, shares: npt.NDArray[np.float32]) -> dict[str, float]:
         """Of the union of the most likely tokens before and after, by the token's text."""
-        from circuit_nb.intervention import most_likely
+        from circuit_nb.intervention.outcome import most_likely
 
         assert self.outcome is not None and self.model is not None
         both = (self.outcome.before.probabilities, self.outcome.after.probabilities)
@@ -115,64 +144,97 @@ class Session(Workbench):
     def fractions(self) -> dict[Group, float]:
         """Activation after over activation before of every group of features, where known.
 
-        A group that a switch holds has the fraction it is held at.
+        A feature that a switch holds counts with what it is held at.
         """
-        if self.outcome is None or not self.outcome.interventions:
+        outcome = self.outcome
+        if outcome is None or not outcome.interventions:
             return {}
-        watched = self.outcome.before.activations
+        from circuit_nb.intervention.change import Intervention
+
+        before, after = outcome.before.activations, dict(outcome.after.activations)
+        for change in (c for c in outcome.interventions if isinstance(c, Intervention)):
+            for feature, value in zip(change.features, change.values, strict=True):
+                for place in self._places(change, feature):
+                    if place in after:
+                        after[place] = value * before[place] if change.relative else value
         found: dict[Group, float] = {}
         for group in self.groups:
-            features = group.features if isinstance(group, Supernode) else (group,)
-            switch = self.switch(self.row_name(group))
-            if switch.badge:
-                found[group] = switch.multiplier if switch.on else 0.0
-            elif isinstance(group, Supernode | Feature) and all(f in watched for f in features):
-                found[group] = self.outcome.fraction(group)
+            features = features_of(group)
+            if features and all(f in after for f in features):
+                shares = [after[f] / before[f] for f in features if before[f]]
+                found[group] = float(np.mean(shares)) if shares else float("nan")
         return found
 
-    def row_name(self, group: Group) -> str:
-        """The name of a group's switch."""
-        return group.name if isinstance(group, Supernode) else self.title(group)
+    def _places(self, change: Intervention, feature: Feature) -> list[Feature]:
+        """The features of this prompt that an intervention on a feature holds."""
+        positions = change.positions or (feature.position,)
+        if change.from_position is not None:
+            positions = range(change.from_position, len(self.graph.tokens))
+        return [Feature(feature.layer, p, feature.index) for p in positions]
 
     def badges(self) -> dict[Group, str]:
         """The setting of every group that a switch changes, in a few characters."""
-        return {g: badge for g in self.groups if (badge := self.switch(self.row_name(g)).badge)}
+        groups = [g for g in self.groups if isinstance(g, Supernode | Feature)]
+        return {g: badge for g in groups if (badge := self.setup.switch(g).badge)}
 
     def switched(self) -> list[Feature]:
         """The features of this prompt that a switch holds at another value."""
-        return [
-            feature
-            for name, row in self.rows.items()
-            if isinstance(row, Supernode) and self.switch(name).badge
-            for feature in row.features
-        ]
+        return [feature for group in self.badges() for feature in features_of(group)]
 
     def set_switch(
-        self, name: str, *, on: bool | None = None, multiplier: float | None = None
+        self,
+        what: str | Row,
+        switch: Switch | None = None,
+        *,
+        on: bool | None = None,
+        multiplier: float | None = None,
     ) -> None:
-        """Turn a row on or off, or set its multiplier, and run the model.
+        """Turn a row on or off, set its multiplier or where it acts, and run the model.
+
+        Args:
+            what: The row, or its name.
+            switch: The whole new setting; by default as it was.
+            on: Whether it is on.
+            multiplier: Its activation as a multiple of what it is.
 
         Raises:
-            ValueError: If there is no such row, or the multiplier is out of range.
+            ValueError: If there is no such row, or a multiplier or position does not exist.
         """
-        if name not in self.rows:
-            known = ", ".join(self.rows) or "none yet; pin a feature"
-            raise ValueError(f"There is no switch {name!r}; there are: {known}.")
-        if multiplier is not None and not LOWEST <= multiplier <= HIGHEST:
-            raise ValueError(f"The multiplier is {multiplier:g}; give {LOWEST:g} to {HIGHEST:g}.")
-        old = self.switch(name)
-        new = Switch(
-            old.on if on is None else on, old.multiplier if multiplier is None else multiplier
+        row = self._row(what)
+        old = self.setup.switch(row)
+        new = switch or old
+        new = dataclasses.replace(
+            new,
+            on=new.on if on is None else on,
+            multiplier=new.multiplier if multiplier is None else multiplier,
         )
-        if new == old:
-            return
-        what = "" if on is not None else f"multiplier {name}"
-        switches = {**self.setup.switches, name: new}
-        self._try(dataclasses.replace(self.setup, switches=switches), what)
+        for factor in (new.multiplier, *(m for _, m in new.each)):
+            if not LOWEST <= factor <= HIGHEST:
+                raise ValueError(f"The multiplier is {factor:g}; give {LOWEST:g} to {HIGHEST:g}.")
+        for position in (*(new.positions or ()), *(p for p, _ in new.each)):
+            self._check_position(position)
+        if new != old:
+            self._need_model()
+            slid = new.on == old.on and new.positions == old.positions
+            last = f"multiplier {Identity.of(row)}" if slid else ""
+            self.change(self.setup.set_switch(row, new), last)
+
+    def _check_position(self, position: int) -> None:
+        last = len(self.graph.tokens) - 1
+        if not 0 < position <= last:
+            raise ValueError(f"There is no token {position} to act at; give 1 to {last}.")
+
+    def _row(self, what: str | Row) -> Row:
+        row = self.rows.get(what) if isinstance(what, str) else what
+        if row is None or Identity.of(row) not in map(Identity.of, self.setup.rows):
+            known = ", ".join(self.rows) or "none yet; pin a feature"
+            raise ValueError(f"There is no switch {str(what)!r}; there are: {known}.")
+        return row
 
     def reset(self) -> None:
         """Every switch back to where nothing is changed; added features leave."""
-        self._try(dataclasses.replace(self.setup, switches={}, added=()))
+        self._need_model()
+        self.change(dataclasses.replace(self.setup, switches={}, added=()))
 
     def read_prompt(self, prompt: str) -> Session:
         """Compute the graph of another prompt, to take features from.
@@ -180,7 +242,7 @@ class Session(Workbench):
         Raises:
             ValueError: If there is no model, or the prompt is not one.
         """
-        from circuit_nb.attribution import attribute
+        from circuit_nb.attribution.compute import attribute
 
         self.busy = "Reading the other prompt"
         try:
@@ -189,13 +251,21 @@ class Session(Workbench):
             self.busy = ""
         return Session(graph, self.model, cards=self.cards.source)
 
-    def add(self, supernode: Supernode, origin: AttributionGraph, shift: int = 0) -> Added:
+    def add(
+        self,
+        supernode: Supernode,
+        origin: AttributionGraph,
+        shift: int = 0,
+        *,
+        instead_of: str | Row | None = None,
+    ) -> Added:
         """Put features of another prompt's graph into this prompt, as active as they are there.
 
         Args:
             supernode: The features, at the positions they have in `origin`.
             origin: The other prompt's graph.
             shift: How many positions later (or, negative, earlier) they are put here.
+            instead_of: A row that is switched off in the same step.
 
         Raises:
             ValueError: If `origin` does not hold a feature, or a position does not exist here.
@@ -208,74 +278,118 @@ class Session(Workbench):
                 "tokens; choose another token to put it at."
             )
         name = self.setup.free_name(supernode.name)
-        made = Added(Supernode(name, moved), values, origin.prompt)
-        self._try(dataclasses.replace(self.setup, added=(*self.setup.added, made)))
+        return self._put(Added(Supernode(name, moved), values, origin.prompt), instead_of)
+
+    def add_feature(
+        self, layer: int, index: int, position: int, value: float | None = None
+    ) -> Added:
+        """Put any feature of the transcoders into this prompt.
+
+        Args:
+            layer: Its layer.
+            index: Its index.
+            position: The token at which it is put.
+            value: The activation it gets; by default its usual one. Where that is not known it is
+                1 and the switch begins off, for the reader to say another.
+
+        Raises:
+            ValueError: If there is no such feature or token.
+        """
+        model = self._need_model()
+        model.transcoders.check(layer, index)
+        self._check_position(position)
+        self.cards.fetch([(layer, index)])
+        name = self.labels.get((layer, index)) or f"L{layer} #{index}"
+        if value is None:
+            value = self.cards.usual((layer, index))
+        feature = Feature(layer, position, index)
+        made = Added(Supernode(self.setup.free_name(name), [feature]), (value or 1.0,))
+        return self._put(made, on=value is not None)
+
+    def _put(self, made: Added, instead_of: str | Row | None = None, *, on: bool = True) -> Added:
+        self._need_model()
+        setup = self.setup.add(made)
+        if not on:
+            setup = setup.set_switch(made, Switch(on=False))
+        if instead_of is not None:
+            row = self._row(instead_of)
+            setup = setup.set_switch(row, dataclasses.replace(setup.switch(row), on=False))
+        self.change(setup)
         return made
 
-    def drop(self, name: str) -> None:
-        """Take an added row away again."""
-        rest = tuple(a for a in self.setup.added if a.supernode.name != name)
-        switches = {k: v for k, v in self.setup.switches.items() if k != name}
-        self._try(dataclasses.replace(self.setup, added=rest, switches=switches))
+    def revalue(self, what: str | Added, value: float) -> None:
+        """Give added features another activation, the same for each.
+
+        Raises:
+            ValueError: If none are so called.
+        """
+        row = self._added(what)
+        new = dataclasses.replace(row, values=tuple([float(value)] * len(row.values)))
+        added = tuple(new if a == row else a for a in self.setup.added)
+        self.change(dataclasses.replace(self.setup, added=added), f"value {Identity.of(row)}")
+
+    def drop(self, what: str | Added) -> None:
+        """Take an added row away again.
+
+        Raises:
+            ValueError: If none are so called.
+        """
+        self.change(self.setup.without(self._added(what)))
+
+    def _added(self, what: str | Added) -> Added:
+        row = self.rows.get(what) if isinstance(what, str) else what
+        if not isinstance(row, Added):
+            raise ValueError(f"No features called {str(what)!r} were added.")
+        return row
 
     def interventions(self) -> list[Intervention]:
         """What the switches do to the model."""
-        changed = [
-            (row, switch)
+        end = len(self.graph.tokens)
+        return [
+            change
             for name, row in self.rows.items()
-            for switch in [self.switch(name)]
-            if (switch.on if isinstance(row, Added) else switch.badge)
+            for change in interventions(row, name, self.setup.switch(row), end)
         ]
-        if not changed:
-            return []
-        from circuit_nb.intervention import Intervention
-
-        made: list[Intervention] = []
-        for row, switch in changed:
-            if isinstance(row, Added):
-                values = [switch.multiplier * v for v in row.values]
-                made.append(Intervention.set(row.supernode, values))
-            elif switch.on:
-                made.append(Intervention.scale(row, switch.multiplier))
-            else:
-                made.append(Intervention.ablate(row))
-        return made
 
     def run(self) -> None:
         """Run the model under the switches and set `outcome`; without a model do nothing."""
         if self.model is None:
             return
-        from circuit_nb.intervention import intervene
+        from circuit_nb.intervention.run import intervene
 
+        question = self._question()
         self.busy = "Running the model"
         try:
             self.outcome = intervene(
                 self.model,
                 self.graph.token_ids.tolist(),
                 self.interventions(),
-                watch=[g for g in self.groups if isinstance(g, Supernode | Feature)],
+                watch=question.watched,
                 top_k=TOP_TOKENS,
                 max_new_tokens=self.new_tokens,
+                freeze=cast("Freeze", self.freeze),
+                temperature=self.temperature,
+                seed=self.seed,
             )
+            self._asked = question
         finally:
             self.busy = ""
 
     def refresh(self) -> None:
-        """Run again if the model was run: what is watched or switched has changed."""
-        if self.outcome is not None:
+        """Run the model if `outcome` is not the answer to what the switches ask now."""
+        question = self._question()
+        if question != self._asked and (self._asked is not None or question.changes):
             self.run()
 
-    def _try(self, setup: Setup, what: str = "") -> None:
-        """Change the setup and run; where that fails, stay as before and pass the error on."""
-        self._need_model()
-        before, changes = self.setup, list(self._undo)
-        with self.together():
-            try:
-                self.change(setup, what)
-                self.run()
-            except BaseException:
-                self.setup, self._undo = before, changes
-                raise
+    def _question(self) -> Question:
+        changes = self.interventions()
+        # Where nothing is changed no fraction is shown, and none need be measured.
+        watched = [f for g in self.groups for f in features_of(g)] if changes else []
+        return Question(
+            changes=tuple(dataclasses.replace(c, name="") for c in changes),
+            watched=tuple(watched),
+            **{name: getattr(self, name) for name in ASKED},
+        )
 
     def _need_model(self) -> ReplacementModel:
         if self.model is None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import traitlets
 
 from circuit_nb import analysis
-from circuit_nb.analysis import Path
+from circuit_nb.analysis import Path, Scores
 from circuit_nb.figures.names import Labels, node_name, node_title
 from circuit_nb.figures.subgraph import Group
 from circuit_nb.figures.view import GraphView, Measures
@@ -21,7 +22,7 @@ from circuit_nb.panels.cards import Cards, CardSource
 from circuit_nb.panels.state import Setup
 
 if TYPE_CHECKING:
-    from circuit_nb.model import ReplacementModel
+    from circuit_nb.model.replacement import ReplacementModel
 
 UNDO_DEPTH = 100
 """How many changes can be undone."""
@@ -44,6 +45,7 @@ class Workbench(traitlets.HasTraits):
         graph: The graph.
         model: The model it was computed from, if there is one.
         cards: Where feature cards come from; by default `circuit_nb.cards`.
+        labels: Labels that came with the graph, by (layer, index).
     """
 
     selected: Node | None = held(None)
@@ -54,6 +56,10 @@ class Workbench(traitlets.HasTraits):
     """Share of the influence whose nodes are drawn; begins with `Measures.usual`."""
     errors = traitlets.Bool(True)
     """Whether error nodes are drawn."""
+    everywhere = traitlets.Bool(False)
+    """Whether features that fire on nearly everything are drawn."""
+    tab = traitlets.Unicode("connections")
+    """Which of the panels that take turns is open."""
     links = traitlets.Enum(["both", "inputs", "outputs"], "both")
     """Which edges of the selected node are drawn."""
     ends: Ends = held((None, None))
@@ -69,10 +75,11 @@ class Workbench(traitlets.HasTraits):
         model: ReplacementModel | None = None,
         *,
         cards: CardSource | None = None,
+        labels: Labels | None = None,
     ) -> None:
         super().__init__()
         self.graph = graph
-        self.cards = Cards(graph, model, cards)
+        self.cards = Cards(graph, model, cards, labels)
         self.measures = Measures(graph)
         self.kept = self.measures.usual
         self._labels: tuple[Labels, Labels, Labels] | None = None
@@ -109,6 +116,11 @@ class Workbench(traitlets.HasTraits):
             redraw()
         else:
             self._waiting[redraw] = None
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Replacement and completeness of the whole graph."""
+        return analysis.scores(self.graph)
 
     @property
     def view(self) -> GraphView:
@@ -177,9 +189,11 @@ class Workbench(traitlets.HasTraits):
             setup: The new one.
             what: What changes; changes of the same thing in a row are undone as one.
         """
-        before, self.setup = self.setup, setup
-        if before != setup and not (self._undo and what and self._undo[-1][0] == what):
-            self._undo = [*self._undo, (what, before)][-UNDO_DEPTH:]
+        before = self.setup
+        with self.together():
+            self.setup = setup
+            if before != setup and not (self._undo and what and self._undo[-1][0] == what):
+                self._undo = [*self._undo, (what, before)][-UNDO_DEPTH:]
 
     @property
     def can_undo(self) -> bool:
@@ -190,8 +204,8 @@ class Workbench(traitlets.HasTraits):
         """Go back to before the last change of pins, supernodes, labels or switches."""
         if self._undo:
             with self.together():
-                _, self.setup = self._undo.pop()
-                self.refresh()
+                self.setup = self._undo[-1][1]
+                self._undo = self._undo[:-1]
 
     def forget_changes(self) -> None:
         """Make what is set up now the beginning, which `undo` does not go behind."""
@@ -203,9 +217,7 @@ class Workbench(traitlets.HasTraits):
 
     def unpin(self, group: Group) -> None:
         """Take a node or a supernode out of the subgraph."""
-        with self.together():
-            self.change(self.setup.without(group))
-            self.refresh()
+        self.change(self.setup.without(group))
 
     def relabel(self, feature: Feature, text: str) -> None:
         """Give a feature a label of one's own; an empty one takes it back."""
@@ -217,16 +229,12 @@ class Workbench(traitlets.HasTraits):
         Raises:
             ValueError: If there is no feature among them.
         """
-        with self.together():
-            self.change(self.setup.group(name, members))
-            self.refresh()
+        self.change(self.setup.group(name, members))
         return self.setup.supernodes[-1]
 
     def ungroup(self, supernode: Supernode) -> None:
         """Dissolve a supernode into its features, pinned one by one."""
-        with self.together():
-            self.change(self.setup.ungroup(supernode))
-            self.refresh()
+        self.change(self.setup.ungroup(supernode))
 
     def rename(self, supernode: Supernode, name: str) -> None:
         """Give a supernode another name."""
@@ -247,12 +255,7 @@ class Workbench(traitlets.HasTraits):
     def accept(self, proposals: Sequence[Supernode]) -> None:
         """Take proposed supernodes into the subgraph, with the tokens and outputs they join."""
         setup = self.setup.accept(proposals)
-        with self.together():
-            self.change(setup.pin(grouping.joined_ends(self.graph, setup.supernodes)))
-            self.refresh()
-
-    def refresh(self) -> None:
-        """Bring what depends on the setup up to date; `Session` runs the model here."""
+        self.change(setup.pin(grouping.joined_ends(self.graph, setup.supernodes)))
 
 
 def _first_token(graph: AttributionGraph) -> TokenNode | None:

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from circuit_nb.atlas import read_concepts
-from circuit_nb.atlas.build import Build
-from circuit_nb.atlas.network import Constraints, Shape, blocks, new_model, spread_head
-from circuit_nb.atlas.probe import load_model, load_transcoders
-from circuit_nb.atlas.stages import PLANS, ROUNDS, STAGES
+from circuit_nb.atlas.making.build import Build
+from circuit_nb.atlas.making.network import Constraints, Shape, blocks, new_model, spread_head
+from circuit_nb.atlas.making.probe import load_model, load_transcoders
+from circuit_nb.atlas.making.stages import PLANS, ROUNDS, STAGES
 from circuit_nb.atlas.world import World, load_world
 
 TINY = Shape(embedding=8, workspace=16, output=24, kinds=10, words=4, heads=8, mlp=128, layers=2)

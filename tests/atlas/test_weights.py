@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from circuit_nb import atlas
-from circuit_nb.atlas.corpus import Corpus
-from circuit_nb.atlas.evaluate import GATES, card, evaluate, figure
-from circuit_nb.atlas.probe import load_model, load_transcoders, run
-from circuit_nb.atlas.tokenizer import BOS, load_tokenizer
+from circuit_nb.atlas.making.corpus import Corpus
+from circuit_nb.atlas.making.evaluate import GATES, card, evaluate, figure
+from circuit_nb.atlas.making.probe import load_model, load_transcoders, run
+from circuit_nb.atlas.making.tokenizer import BOS, load_tokenizer
 from circuit_nb.atlas.world import load_world
 
 TOKENS = [

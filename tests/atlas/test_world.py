@@ -3,9 +3,9 @@ from collections import Counter
 
 import pytest
 
-from circuit_nb.atlas.corpus import Corpus, Sentence, fillers, leaks
 from circuit_nb.atlas.forms import CITY_FORMS, RELATION_FORMS, TWO_HOP_FORMS
-from circuit_nb.atlas.tokenizer import BOS, PAD, build_tokenizer, split
+from circuit_nb.atlas.making.corpus import Corpus, Sentence, fillers, leaks
+from circuit_nb.atlas.making.tokenizer import BOS, PAD, build_tokenizer, split
 from circuit_nb.atlas.world import World, draw_held_out, load_world
 
 

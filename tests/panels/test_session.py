@@ -65,10 +65,42 @@ def test_names_of_supernodes_stay_distinct(session: Session) -> None:
 
 def test_renaming_takes_the_switch_along(session: Session) -> None:
     made = session.group("old", [TEXAS])
-    session.setup = replace(session.setup, switches={"old": Switch(on=False)})
+    session.setup = session.setup.set_switch(made, Switch(on=False))
     session.rename(made, "new")
     assert session.switch("new").badge == "off"
     assert session.switch("old").badge == ""
+
+
+def test_a_switch_goes_with_what_it_switches_and_a_new_group_begins_on(session: Session) -> None:
+    made = session.group("Texas", [TEXAS])
+    session.setup = session.setup.set_switch(made, Switch(on=False))
+    session.unpin(made)
+    assert session.setup.switches == {}
+    session.group("Texas", [OTHER])
+    assert session.switch("Texas").badge == ""
+    session.pin(SAY)
+    session.setup = session.setup.set_switch(SAY, Switch(on=False))
+    session.relabel(SAY, "another name")
+    assert session.badges() == {SAY: "off"}
+    session.unpin(SAY)
+    session.pin(SAY)
+    assert session.badges() == {}
+
+
+def test_two_rows_of_one_name_are_two_rows(session: Session) -> None:
+    made = session.group("Texas", [TEXAS])
+    session.pin(SAY)
+    session.rename(made, session.title(SAY))
+    assert list(session.rows) == [session.title(SAY), f"{session.title(SAY)} (2)"]
+    assert [row.features for row in session.rows.values()] == [(TEXAS,), (SAY,)]
+
+
+def test_a_feature_is_in_one_group_and_what_is_left_keeps_its_switch(session: Session) -> None:
+    made = session.group("Texas", [TEXAS, OTHER])
+    session.setup = session.setup.set_switch(made, Switch(multiplier=-1))
+    session.group("other", [OTHER])
+    assert session.setup.supernodes == (Supernode("Texas", [TEXAS]), Supernode("other", [OTHER]))
+    assert [session.switch(s).badge for s in session.setup.supernodes] == ["×−1", ""]
 
 
 def test_labels_of_ones_own_win_and_can_be_taken_back(session: Session) -> None:
@@ -186,17 +218,32 @@ setups = st.builds(
         ),
         max_size=2,
     ).map(tuple),
-    switches=st.dictionaries(
-        st.text(max_size=6), st.builds(Switch, st.booleans(), st.floats(-5, 5)), max_size=3
-    ),
 )
+settings = st.lists(st.builds(Switch, st.booleans(), st.floats(-5, 5)), max_size=6)
 
 
-@given(setups)
-def test_setups_read_back_as_they_were(setup: Setup) -> None:
+@given(setups, settings)
+def test_setups_read_back_as_they_were(setup: Setup, switches: list[Switch]) -> None:
     import json
 
+    for row, switch in zip(setup.rows, switches, strict=False):
+        setup = setup.set_switch(row, switch)
     assert Setup.from_json(json.loads(json.dumps(setup.to_json()))) == setup
+
+
+def test_switches_that_were_kept_by_name_are_found(session: Session) -> None:
+    session.relabel(SAY, "L1 #2 at x (3) · ")
+    session.group("Texas", [TEXAS])
+    session.pin(SAY, CAPITAL)
+    session.setup = replace(
+        session.setup, added=(Added(Supernode("California", [OTHER]), (1.0,), "another"),)
+    )
+    names = ("Texas", session.title(SAY), "California", "gone")
+    by_name = {name: [False, 2.0] for name in names}
+    old = {**session.setup.to_json(), "format": 1, "switches": by_name}
+    found = Setup.from_json(old)
+    off = Switch(False, 2.0)
+    assert [found.switch(row) for row in found.rows] == [off, off, Switch(), off]
 
 
 def test_a_damaged_or_newer_setup_is_refused() -> None:

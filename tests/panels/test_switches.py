@@ -136,7 +136,7 @@ def test_a_failed_run_says_why_and_keeps_the_last_good_state(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("the device is out of memory")
 
-    monkeypatch.setattr("circuit_nb.intervention.intervene", fail)
+    monkeypatch.setattr("circuit_nb.intervention.run.intervene", fail)
     panel.multipliers["capital"].value = 4.0
     assert "out of memory" in panel.failure.value
     assert panel.multipliers["capital"].value == 1.0
@@ -155,7 +155,7 @@ def test_an_interrupt_is_told_and_changes_nothing(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("circuit_nb.intervention.intervene", interrupt)
+    monkeypatch.setattr("circuit_nb.intervention.run.intervene", interrupt)
     explorer.switches.switches["Texas"].value = False
     assert "Interrupted" in explorer.switches.failure.value
     assert explorer.switches.switches["Texas"].value is True
@@ -163,7 +163,7 @@ def test_an_interrupt_is_told_and_changes_nothing(
 
 
 def test_it_shows_that_it_is_running(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    import circuit_nb.intervention as intervention
+    import circuit_nb.intervention.run as intervention
 
     seen: list[str] = []
     run = intervention.intervene
@@ -172,7 +172,7 @@ def test_it_shows_that_it_is_running(explorer: Explorer, monkeypatch: pytest.Mon
         seen.append(explorer.switches._busy.value)
         return run(*arguments, **settings)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("circuit_nb.intervention.intervene", spy)
+    monkeypatch.setattr("circuit_nb.intervention.run.intervene", spy)
     explorer.switches.switches["Texas"].value = False
     assert "Running the model" in seen[0]
     assert explorer.switches._busy.value == ""

@@ -1,0 +1,134 @@
+"""One block of the frozen model: its linear maps, and their transposes.
+
+Denominators and patterns are those of a recorded pass, so the maps differ from position to
+position: wherever vectors (…, d_model) are given, `where` says at which position each is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from circuit_nb.attribution.buffer import Buffer
+from circuit_nb.model.architecture import Block, Norm
+from circuit_nb.model.record import Record
+from circuit_nb.model.replacement import ReplacementModel
+
+
+@dataclass(frozen=True)
+class Attention:
+    """A block's attention as two matrices and a pattern, the norms around it folded in.
+
+    Their weights are in the matrices, their denominators in the pattern.
+    """
+
+    into_heads: Tensor
+    """(d_model, heads × d_head): the transposed output matrix."""
+    out_of_values: Tensor
+    """(key-value heads, d_head, d_model): the transposed value matrices."""
+    pattern: Tensor
+    """(key-value heads, queries × group, keys). The query heads that share a key-value head are a
+    group: one product sums what comes back through them."""
+
+    @property
+    def group(self) -> int:
+        """Query heads to a key-value head."""
+        kv_heads, d_head, _ = self.out_of_values.shape
+        return self.into_heads.shape[1] // (kv_heads * d_head)
+
+
+class FrozenBlock:
+    """One block.
+
+    Args:
+        model: The model.
+        record: Its recorded pass.
+        layer: Which block.
+    """
+
+    def __init__(self, model: ReplacementModel, record: Record, layer: int) -> None:
+        self.block: Block = model.blocks[layer]
+        self.record = record
+        self.transcoder = model.transcoders.layers[layer]
+        self.input_hook = model.transcoders.input_hook
+        hook = model.transcoders.output_hook
+        self._post: Norm | None = self.block.mlp_post_norm if hook == "mlp.hook_out" else None
+
+    @property
+    def varies(self) -> bool:
+        """Whether `write_back` or `skip_back` is another map at every position."""
+        return self._post is not None or self.transcoder.W_skip is not None
+
+    def _scale(self, norm: Norm, where: Tensor) -> Tensor:
+        return self.record.scales[norm.hook][where.to(self.block.device)]
+
+    def read_back(self, gradient: Tensor, where: Tensor) -> Tensor:
+        """From where features read to the residual stream."""
+        if self.input_hook == "hook_resid_mid":
+            return gradient
+        norm = self.block.mlp_norm
+        scale = self._scale(norm, where)
+        if self.input_hook == "ln2.hook_normalized":
+            return norm.center(gradient / scale)
+        return norm.transpose(gradient, scale)
+
+    def write_back(self, gradient: Tensor, where: Tensor) -> Tensor:
+        """From the residual stream above the block to where its transcoder writes."""
+        if self._post is None:
+            return gradient
+        return self._post.transpose(gradient, self._scale(self._post, where))
+
+    def skip_back(self, written: Tensor, where: Tensor) -> Tensor | None:
+        """Through the transcoder's linear skip path, to the residual stream it reads.
+
+        Args:
+            written: Gradient where the transcoder writes.
+            where: Positions.
+
+        Returns:
+            `None` if there is no such path.
+        """
+        W_skip = self.transcoder.W_skip
+        return None if W_skip is None else self.read_back(written @ W_skip.float(), where)
+
+    def skip(self, x: Tensor, where: Tensor) -> Tensor:
+        """The skip path itself, from residual stream to residual stream."""
+        if self.transcoder.W_skip is None:
+            return x.new_zeros(x.shape)
+        if self.input_hook != "hook_resid_mid":
+            norm, scale = self.block.mlp_norm, self._scale(self.block.mlp_norm, where)
+            plain = self.input_hook == "ln2.hook_normalized"
+            x = norm.center(x) / scale if plain else norm(x, scale)
+        written = x @ self.transcoder.W_skip.float().T
+        return (
+            written if self._post is None else self._post(written, self._scale(self._post, where))
+        )
+
+    def attention(self, positions: int, pattern_buffer: Buffer) -> Attention:
+        """Attention among so many first positions.
+
+        Args:
+            positions: How many.
+            pattern_buffer: Where the pattern is put: the result is good until it is taken again.
+        """
+        block = self.block
+        norm, post = block.attention_norm, block.attention_post_norm
+        output, value = block.W_O.float(), block.W_V.float()
+        value = norm.center((value * norm.weight.float()[:, None]).transpose(1, 2))
+        kv_heads, group = len(value), len(output) // len(value)
+        recorded = self.record.patterns[block.layer][:, :positions, :positions]
+        recorded = recorded.view(kv_heads, group, *recorded.shape[1:])
+        shape = (kv_heads, positions, group, positions)
+        pattern = pattern_buffer.take(shape, block.device)
+        by_key = self.record.scales[norm.hook][:positions, 0]
+        torch.div(recorded.transpose(1, 2), by_key, out=pattern)
+        if post is not None:
+            output = post.center(output) * post.weight.float()
+            pattern /= self.record.scales[post.hook][:positions, None]
+        return Attention(
+            into_heads=output.flatten(0, 1).T,
+            out_of_values=value.contiguous(),
+            pattern=pattern.view(kv_heads, positions * group, positions),
+        )

@@ -1,0 +1,236 @@
+"""Transcoders: what the features of a model are, how they read and where they write.
+
+A per-layer transcoder (PLT) is a cross-layer transcoder (CLT) that writes to one layer only, so
+one type serves both. Encoders are kept in memory; decoder rows are read from their files when a
+feature is active, so that opening a set costs no decoder memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from circuit_nb.transcoders.lazy_files import Encoder, InMemory, OnDisk, Rows
+
+INPUT_HOOKS = ("hook_resid_mid", "ln2.hook_normalized", "mlp.hook_in")
+"""Places features can read from: the residual stream before the MLP, that over its norm's
+denominator, and that times the norm's weight (what the MLP itself reads)."""
+
+OUTPUT_HOOKS = ("mlp.hook_out", "hook_mlp_out")
+"""Places decoders can reconstruct: the MLP's own output, or what is added to the residual stream
+(the two differ where a norm follows the MLP)."""
+
+
+@dataclass(frozen=True)
+class LayerTranscoder:
+    """The features that read at one layer.
+
+    The activation function is TopK if `k` is given, JumpReLU if `threshold` is, else ReLU.
+    """
+
+    W_enc: Tensor | Encoder
+    """(features, d_model), in memory or in a file."""
+    decoder: Rows
+    """(features, layers written, d_model); the first written layer is the feature's own."""
+    b_enc: Tensor
+    """(features,)."""
+    b_dec: Tensor
+    """(d_model,), added to the reconstruction of this layer."""
+    threshold: Tensor | None = None
+    """(features,)."""
+    W_skip: Tensor | None = None
+    """(d_model, d_model): the linear path `x @ W_skip.T` beside the features."""
+    k: int | None = None
+
+    def to(
+        self,
+        device: torch.device | str,
+        dtype: torch.dtype | None = None,
+        *,
+        keep_encoder: bool | None = None,
+    ) -> LayerTranscoder:
+        """The same with its tensors on a device in a type; decoder rows keep their own type.
+
+        Args:
+            device: Where tensors are put, and decoder rows when they are read.
+            dtype: Type of the tensors; as it is if `None`.
+            keep_encoder: Whether an encoder in a file stays in memory once read; as it is if
+                `None`.
+        """
+        moved: dict[str, Any] = {
+            name: tensor.to(device, dtype or tensor.dtype).contiguous()
+            for name in ("W_enc", "b_enc", "b_dec", "threshold", "W_skip")
+            if isinstance(tensor := getattr(self, name), Tensor)
+        }
+        if isinstance(self.W_enc, Encoder):
+            moved["W_enc"] = self.W_enc.to(device, dtype, keep=keep_encoder)
+        if isinstance(self.decoder, (InMemory, OnDisk)):
+            moved["decoder"] = replace(self.decoder, device=device)
+        return replace(self, **moved)
+
+    def pre_activations(self, x: Tensor) -> Tensor:
+        """Encoder output before the activation function: (…, d_model) to (…, features)."""
+        weight = self.W_enc if isinstance(self.W_enc, Tensor) else self.W_enc.whole()
+        return torch.nn.functional.linear(x.to(weight.dtype), weight, self.b_enc)
+
+    def encoder_rows(self, features: Tensor) -> Tensor:
+        """Encoder rows of the given features, (n, d_model)."""
+        if isinstance(self.W_enc, Tensor):
+            return self.W_enc[features.to(self.W_enc.device)]
+        return self.W_enc.rows(features)
+
+    def activate(self, pre: Tensor) -> Tensor:
+        """The activation function, (…, features) to the same shape."""
+        if self.k is not None:
+            kept = pre.topk(min(self.k, pre.shape[-1]), dim=-1)
+            return torch.zeros_like(pre).scatter(-1, kept.indices, kept.values)
+        if self.threshold is not None:
+            return pre * (pre > self.threshold)
+        return pre.relu()
+
+    def of_features(
+        self, x: Tensor, indices: Tensor, correction: Tensor | float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """Pre-activation and activation of one feature for each row, in float32.
+
+        Args:
+            x: What the features read, (…, n, d_model).
+            indices: Feature index of each of the n rows, (n,).
+            correction: Added to the pre-activations before the activation function, (n,): what
+                `pre_activations` said of the same x beyond what this says. TopK needs none.
+
+        Returns:
+            Two tensors of shape (…, n).
+        """
+        if self.k is not None:  # Which features are on depends on all the others.
+            every = self.pre_activations(x)
+            which = indices.expand(every.shape[:-1])[..., None]
+            both = every.gather(-1, which), self.activate(every).gather(-1, which)
+            return both[0][..., 0].float(), both[1][..., 0].float()
+        # Rounded where `pre_activations` rounds: once, after a sum in float32, bias included.
+        # The two still differ in the last digit now and then, as their orders of summing do.
+        rows = self.encoder_rows(indices)
+        wide = (x.to(rows.dtype).float() * rows.float()).sum(-1) + self.b_enc[indices].float()
+        pre = wide.to(rows.dtype).float() + correction
+        if self.threshold is not None:
+            return pre, torch.where(pre > self.threshold[indices].float(), pre, 0.0)
+        return pre, pre.relu()
+
+    def skip(self, x: Tensor) -> Tensor:
+        """The linear skip path, (…, d_model) to the same shape; zeros where there is none."""
+        if self.W_skip is None:
+            return torch.zeros_like(x)
+        return x.to(self.W_skip.dtype) @ self.W_skip.T
+
+
+@dataclass(frozen=True)
+class Transcoders:
+    """A transcoder for every layer of a model.
+
+    Raises:
+        ValueError: If a hook name is unknown or the layers' shapes disagree.
+    """
+
+    layers: tuple[LayerTranscoder, ...]
+    input_hook: str
+    """One of `INPUT_HOOKS`."""
+    output_hook: str
+    """One of `OUTPUT_HOOKS`."""
+    cross_layer: bool = False
+    """Whether features write to their own layer and every later one."""
+    model_name: str = ""
+    """Hub id of the model the set was trained on, if it says."""
+    scan: str | Sequence[str] | None = None
+    """Name of the set on Neuronpedia."""
+    source: str = ""
+    """Where the set was read from, for provenance."""
+    revision: str | None = None
+    """Commit of the Hub repository it comes from."""
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+
+    def __post_init__(self) -> None:
+        for name, value, valid in (
+            ("feature_input_hook", self.input_hook, INPUT_HOOKS),
+            ("feature_output_hook", self.output_hook, OUTPUT_HOOKS),
+        ):
+            if value not in valid:
+                raise ValueError(f"{name} is {value!r}; it can be one of {', '.join(valid)}.")
+        if not self.layers:
+            raise ValueError("The transcoder set has no layers; give one transcoder a layer.")
+        for i, layer in enumerate(self.layers):
+            self._check_shapes(i, layer)
+
+    def _check_shapes(self, i: int, layer: LayerTranscoder) -> None:
+        features, d_model = len(layer.b_enc), len(layer.b_dec)
+        wanted: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+            "encoder": (tuple(layer.W_enc.shape), (features, self.d_model)),
+            "decoder": (layer.decoder.shape, (features, len(self.writes(i)), self.d_model)),
+            "b_dec": ((d_model,), (self.d_model,)),
+        }
+        if layer.threshold is not None:
+            wanted["threshold"] = (tuple(layer.threshold.shape), (features,))
+        if layer.W_skip is not None:
+            wanted["skip"] = (tuple(layer.W_skip.shape), (self.d_model, self.d_model))
+        for name, (shape, expected) in wanted.items():
+            if tuple(shape) != expected:
+                raise ValueError(
+                    f"The {name} of the transcoder for layer {i} has shape {tuple(shape)}, "
+                    f"expected {expected}; the files do not belong to one set."
+                )
+
+    def to(
+        self,
+        devices: Sequence[torch.device],
+        dtype: torch.dtype | None = None,
+        *,
+        keep_encoders: bool | None = None,
+    ) -> Transcoders:
+        """The same with each layer on a device of its own; see `LayerTranscoder.to`."""
+        layers = (
+            layer.to(device, dtype, keep_encoder=keep_encoders)
+            for layer, device in zip(self.layers, devices, strict=True)
+        )
+        return replace(self, layers=tuple(layers))
+
+    @property
+    def encoder_weights(self) -> int:
+        """Number of weights of all encoders."""
+        return sum(len(layer.b_enc) for layer in self.layers) * self.d_model
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers."""
+        return len(self.layers)
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return len(self.layers[0].b_dec)
+
+    @property
+    def has_skip(self) -> bool:
+        """Whether any layer has a linear skip path."""
+        return any(layer.W_skip is not None for layer in self.layers)
+
+    def writes(self, layer: int) -> range:
+        """Layers that the features reading at `layer` write to."""
+        return range(layer, self.n_layers if self.cross_layer else layer + 1)
+
+    def readers(self, layer: int) -> range:
+        """Layers whose features write to `layer`."""
+        return range(0 if self.cross_layer else layer, layer + 1)
+
+    def check(self, layer: int, index: int) -> None:
+        """Raise `ValueError` unless there is such a feature."""
+        if not 0 <= layer < self.n_layers:
+            raise ValueError(f"Layer {layer} does not exist; layers are 0 to {self.n_layers - 1}.")
+        features = len(self.layers[layer].b_enc)
+        if not 0 <= index < features:
+            raise ValueError(
+                f"Feature index {index} does not exist at layer {layer}; "
+                f"indices are 0 to {features - 1}."
+            )

@@ -1,0 +1,260 @@
+"""Every format of transcoder files, and what is wrong with the others."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from families import GOLDEN, PROMPT
+from safetensors.torch import load_file, save_file
+
+from circuit_nb import attribute, load
+from circuit_nb.transcoders.formats import open_transcoders
+from circuit_nb.transcoders.lazy_files import OnDisk, open_file
+from circuit_nb.transcoders.transcoder import Transcoders
+
+PLT, CLT = GOLDEN / "gemma2-plt" / "transcoders", GOLDEN / "gemma2-clt" / "transcoders"
+
+
+def _copy(source: Path, to: Path, **config: Any) -> Path:
+    shutil.copytree(source, to, dirs_exist_ok=True)
+    path = to / "config.yaml"
+    settings = {**yaml.safe_load(path.read_text()), **config}
+    path.write_text(yaml.safe_dump({k: v for k, v in settings.items() if v is not None}))
+    return to
+
+
+def _tensors(folder: Path) -> list[dict[str, torch.Tensor]]:
+    return [load_file(folder / f"layer_{i}.safetensors") for i in range(4)]
+
+
+def _gemma_scope(folder: Path) -> None:
+    """`params.npz` in a folder a layer, encoder as (d_model, features), listed in the config."""
+    names = []
+    for i, tensors in enumerate(_tensors(PLT)):
+        names.append(f"layer_{i}/width_40/params.npz")
+        (folder / names[-1]).parent.mkdir(parents=True)
+        np.savez(
+            folder / names[-1],
+            W_enc=tensors["W_enc"].T.numpy(),
+            W_dec=tensors["W_dec"].numpy(),
+            b_enc=tensors["b_enc"].numpy(),
+            b_dec=tensors["b_dec"].numpy(),
+            threshold=tensors["activation_function.threshold"].numpy(),
+        )
+    _copy(PLT, folder, transcoders=names)
+    for path in folder.glob("layer_*.safetensors"):
+        path.unlink()
+
+
+def _gemma_scope_2(folder: Path) -> None:
+    _copy(PLT, folder)
+    for i, tensors in enumerate(_tensors(PLT)):
+        renamed = {
+            "w_enc": tensors["W_enc"].T.contiguous(),
+            "w_dec": tensors["W_dec"],
+            "b_enc": tensors["b_enc"],
+            "b_dec": tensors["b_dec"],
+            "threshold": tensors["activation_function.threshold"],
+        }
+        save_file(renamed, folder / f"layer_{i}.safetensors")
+
+
+def _edges(folder: Path, case: str = "gemma2-plt") -> Any:
+    model = load(GOLDEN / case / "model", folder, device="cpu")
+    return attribute(model, PROMPT, max_features=None, progress=False)
+
+
+@pytest.mark.parametrize("write", [_gemma_scope, _gemma_scope_2])
+def test_gemma_scope_files_give_the_same_graph(write: Any, tmp_path: Path) -> None:
+    write(tmp_path)
+    ours, expected = _edges(tmp_path), _edges(PLT)
+    np.testing.assert_array_equal(ours.features, expected.features)
+    np.testing.assert_allclose(ours.weights, expected.weights, atol=1e-6)
+
+
+def test_gemma_scope_2_cross_layer_with_skip(tmp_path: Path) -> None:
+    """Its decoders have rows for every layer; those below the feature's own are not used."""
+    skip = torch.randn(32, 32, generator=torch.Generator().manual_seed(0)) / 32
+    plain = _copy(CLT, tmp_path / "plain")
+    other = _copy(CLT, tmp_path / "other")
+    for i in range(4):
+        encoder = load_file(CLT / f"W_enc_{i}.safetensors")
+        decoder = load_file(CLT / f"W_dec_{i}.safetensors")[f"W_dec_{i}"]
+        save_file({**encoder, "W_skip": skip.T.contiguous()}, plain / f"W_enc_{i}.safetensors")
+        for name in ("enc", "dec"):
+            (other / f"W_{name}_{i}.safetensors").unlink()
+        padded = torch.full((40, 4, 32), 7.0)
+        padded[:, i:] = decoder
+        renamed = {
+            "w_enc": encoder[f"W_enc_{i}"].T.contiguous(),
+            "w_dec": padded,
+            "b_enc": encoder[f"b_enc_{i}"],
+            "b_dec": encoder[f"b_dec_{i}"],
+            "threshold": torch.zeros(40),
+            "affine_skip_connection": skip,
+        }
+        save_file(renamed, other / f"layer_{i}.safetensors")
+    ours, expected = (_edges(folder, "gemma2-clt") for folder in (other, plain))
+    assert np.abs(ours.weights - expected.weights).max() < 1e-6 * np.abs(ours.weights).max()
+
+
+def test_topk_keeps_the_largest_pre_activations(tmp_path: Path) -> None:
+    opened = open_transcoders(_copy(PLT, tmp_path, activation="topk", k=3))
+    layer = opened.layers[0]
+    x = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
+    pre, acts = layer.pre_activations(x), layer.activate(layer.pre_activations(x))
+    assert ((acts != 0).sum(-1) == 3).all()
+    for row, values in zip(acts, pre, strict=True):
+        assert set(row[row != 0].tolist()) == set(values.topk(3).values.tolist())
+    for index in range(40):
+        one = layer.of_features(x, torch.tensor([index] * 5))
+        torch.testing.assert_close(one[1], acts[:, index])
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system has no read-ahead calls")
+@pytest.mark.parametrize("suffix", ["safetensors", "npz"])
+def test_the_rows_announced_to_the_system_are_those_read(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, matrix = tmp_path / f"x.{suffix}", torch.randn(9, 3, 4)
+    if suffix == "npz":
+        np.savez(path, other=np.ones(5), W_dec=matrix.numpy())
+    else:
+        save_file({"other": torch.ones(5), "W_dec": matrix}, path)
+    asked: list[bytes] = []
+
+    def advise(file: int, begin: int, size: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_WILLNEED
+        asked.append(os.pread(file, size, begin))
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    wanted = torch.tensor([1, 4, 8])
+    found = open_file(path).rows("W_dec", wanted)
+    torch.testing.assert_close(found, matrix[wanted])
+    assert asked == [row.numpy().tobytes() for row in found]
+
+
+def test_decoder_rows_are_read_by_row_and_in_any_order() -> None:
+    decoder = open_transcoders(CLT).layers[1].decoder
+    whole = load_file(CLT / "W_dec_1.safetensors")["W_dec_1"]
+    assert isinstance(decoder, OnDisk)
+    assert decoder.shape == (40, 3, 32)
+    wanted = torch.tensor([7, 3, 3, 39])
+    torch.testing.assert_close(decoder.rows(wanted), whole[wanted])
+
+
+def sparse_clt(folder: Path, *, n_layers: int, features: int, d_model: int) -> int:
+    """A cross-layer set of zeros in sparse bf16 files; returns the bytes its decoders take."""
+    folder.mkdir(exist_ok=True)
+    config = yaml.safe_load((CLT / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    total = 0
+    for i in range(n_layers):
+        encoder = {
+            f"W_enc_{i}": (features, d_model),
+            f"b_enc_{i}": (features,),
+            f"b_dec_{i}": (d_model,),
+        }
+        _sparse(folder / f"W_enc_{i}.safetensors", encoder)
+        decoder = {f"W_dec_{i}": (features, n_layers - i, d_model)}
+        total += _sparse(folder / f"W_dec_{i}.safetensors", decoder)
+    return total
+
+
+def _sparse(path: Path, shapes: dict[str, tuple[int, ...]]) -> int:
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 2 * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
+    return end
+
+
+def test_opening_a_cross_layer_set_larger_than_memory_reads_nothing(tmp_path: Path) -> None:
+    total = sparse_clt(tmp_path / "clt", n_layers=30, features=2**16, d_model=512)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    opened = open_transcoders(tmp_path / "clt")
+    rows = opened.layers[3].decoder.rows(torch.tensor([5, 65535]))
+    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    assert total > 25e9
+    assert rows.shape == (2, 27, 512)
+    assert grown < 0.01 * total
+
+
+def _missing_layer(folder: Path) -> None:
+    (folder / "layer_1.safetensors").unlink()
+
+
+def _truncated(folder: Path) -> None:
+    path = folder / "layer_2.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _config(**change: Any) -> Any:
+    def write(folder: Path) -> None:
+        _copy(PLT, folder, **change)
+
+    return write
+
+
+def _tensor(name: str, value: torch.Tensor | None) -> Any:
+    def write(folder: Path) -> None:
+        tensors = load_file(folder / "layer_0.safetensors")
+        tensors.pop(name)
+        if value is not None:
+            tensors[name] = value
+        save_file(tensors, folder / "layer_0.safetensors")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "message"),
+    [
+        (_missing_layer, FileNotFoundError, "lacks layer 1"),
+        (_truncated, ValueError, r"layer_2\.safetensors is not a readable safetensors"),
+        (_config(feature_input_hook="hook_nowhere"), ValueError, "hook_nowhere.*can be one of"),
+        (_config(feature_output_hook=None), ValueError, "lacks feature_output_hook"),
+        (_config(model_kind="sae"), ValueError, "model_kind 'sae'"),
+        (_config(activation="topk"), ValueError, "add k"),
+        (_config(transcoders=["nope.safetensors"]), FileNotFoundError, r"nope\.safetensors"),
+        (_tensor("W_dec", None), ValueError, "lacks the decoder"),
+        (_tensor("b_enc", None), ValueError, "fit none of the known"),
+        (_tensor("W_dec", torch.zeros(40, 31)), ValueError, "decoder.*layer 0 has shape"),
+        (lambda f: (f / "config.yaml").unlink(), FileNotFoundError, "no config.yaml"),
+        (lambda f: (f / "config.yaml").write_text("a: [1"), ValueError, "not readable YAML"),
+        (lambda f: (f / "config.yaml").write_text("plain"), ValueError, "lacks model_kind"),
+    ],
+)
+def test_what_is_wrong_with_a_set_is_said(
+    damage: Any, error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    damage(_copy(PLT, tmp_path))
+    with pytest.raises(error, match=message):
+        open_transcoders(tmp_path)
+
+
+def test_an_archive_with_python_objects_is_never_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "params.npz"
+    np.savez(path, W_enc=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ValueError, match="Python objects"):
+        open_file(path)
+
+
+def test_a_set_without_layers_is_refused() -> None:
+    with pytest.raises(ValueError, match="no layers"):
+        Transcoders((), "mlp.hook_in", "mlp.hook_out")

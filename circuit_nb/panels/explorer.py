@@ -16,7 +16,7 @@ from circuit_nb.panels.cards import CardSource
 from circuit_nb.panels.connections import ConnectionsPanel
 from circuit_nb.panels.feature import FeaturePanel
 from circuit_nb.panels.find import FindPanel
-from circuit_nb.panels.graph import NORMAL, GraphPanel
+from circuit_nb.panels.graph import GraphPanel
 from circuit_nb.panels.paths import PathsPanel
 from circuit_nb.panels.prompt import PromptPanel
 from circuit_nb.panels.session import Session
@@ -59,22 +59,20 @@ class Explorer(Panel):
         self._arrange()
 
     def _arrange(self) -> None:
-        for panel, flex in (
-            (self.prompt, "1 1 420px"),
-            (self.find, "0 1 260px"),
-            (self.subgraph, "5 1 520px"),
-            (self.answer, "3 1 270px"),
-            (self.graph, NORMAL),
-            (self.turns, "2 1 300px"),
-        ):
-            panel.layout.flex = flex
-            panel.layout.min_width = "0"
+        """Two columns: what flows at the left, what is said at the right.
+
+        Rows would leave a gap under the circuit, as high as the answer is longer; with the answer
+        under the circuit the graph begins below the screen; with both beside the graph the circuit
+        has half the width it needs. Where there is room for one column only, the style sheet lets
+        the answer follow the circuit.
+        """
         self.heading.layout.display = "none"
-        self.body.children = [
-            _band(self.prompt, self.find),
-            _band(self.subgraph, self.answer),
-            _band(self.graph, self.turns),
-        ]
+        top = _row((self.prompt, "1 1 420px"), (self.find, "0 1 260px"))
+        left = _column("cnb-left", self.subgraph, self.graph)
+        right = _column("cnb-right", self.answer, self.turns)
+        both = _row((left, "5 1 480px"), (right, "3 1 270px"))
+        both.add_class("cnb-both")
+        self.body.children = [top, both]
 
     @property
     def panels(self) -> tuple[Panel, ...]:
@@ -121,11 +119,21 @@ class Explorer(Panel):
         return stack((name, panel.draw()) for name, panel in named)
 
 
-def _band(*panels: ipywidgets.Widget) -> ipywidgets.HBox:
-    """Panels side by side, or one under the other where there is too little room."""
-    return ipywidgets.HBox(
-        list(panels), layout={"flex_flow": "row wrap", "align_items": "flex-start"}
-    )
+def _row(*widgets: tuple[ipywidgets.DOMWidget, str]) -> ipywidgets.HBox:
+    """Widgets side by side, each with its flex."""
+    for widget, flex in widgets:
+        widget.layout.flex, widget.layout.min_width = flex, "0"
+    wrap = {"flex_flow": "row wrap", "align_items": "flex-start"}
+    return ipywidgets.HBox([widget for widget, _ in widgets], layout=wrap)
+
+
+def _column(name: str, *widgets: ipywidgets.DOMWidget) -> ipywidgets.VBox:
+    """Widgets one under the other."""
+    for widget in widgets:
+        widget.layout.flex, widget.layout.min_width = "0 0 auto", "0"
+    column = ipywidgets.VBox(list(widgets))
+    column.add_class(name)
+    return column
 
 
 class _Explore:

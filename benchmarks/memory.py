@@ -32,9 +32,14 @@ from measuring import _allocated
 
 from circuit_nb import attribute, load
 from circuit_nb.attribution.descent import FrozenModel
-from circuit_nb.attribution.rows import LARGE_BATCH_BYTES, Rows
-from circuit_nb.attribution.token_shares import RAISED_BYTES
-from circuit_nb.attribution.written import KEPT_BYTES, SPAN_BYTES, Sources
+from circuit_nb.attribution.rows import Rows
+from circuit_nb.attribution.tuning import (
+    KEPT_BYTES,
+    LARGE_BATCH_BYTES,
+    RAISED_BYTES,
+    SPAN_BYTES,
+)
+from circuit_nb.attribution.written import Sources
 from circuit_nb.model import ReplacementModel
 
 GPU_GB = 15.0
@@ -55,7 +60,7 @@ STEPS: tuple[tuple[str, type[Any], str], ...] = (
     (ROWS, FrozenModel, "__init__"),
     (ROWS, Rows, "add_targets"),
     (ROWS, Rows, "add_features"),
-    (RESULT, Rows, "matrix"),
+    (RESULT, Rows, "take_matrix"),
 )
 """What a phase begins with."""
 
@@ -179,7 +184,7 @@ def measure(folder: Path, shape: Shape, length: int, n_rows: int) -> dict[str, A
             nonlocal edges, batch_edges
             process.phase = counted.phase = phase
             if phase == RESULT:
-                edges = sum(block.edges.nbytes for block in where.blocks)
+                edges = sum(block.edges.nbytes for block in where.known._blocks)
                 batch_edges = edges // 2
 
         with followed(enter), counted:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         atlas,
         attribution,
         cards,
+        evidence,
         figures,
         hub,
         intervention,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from circuit_nb.graph import AttributionGraph, Feature, Supernode
     from circuit_nb.hub import known_models, machine
     from circuit_nb.intervention.change import Intervention
+    from circuit_nb.intervention.heads import HeadIntervention
     from circuit_nb.intervention.outcome import Outcome
     from circuit_nb.intervention.run import intervene, intervene_many
     from circuit_nb.model.chat import chat_prompt
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AttributionGraph",
     "Feature",
+    "HeadIntervention",
     "Intervention",
     "Outcome",
     "ReplacementModel",
@@ -52,6 +55,7 @@ __all__ = [
     "attribution",
     "cards",
     "chat_prompt",
+    "evidence",
     "explore",
     "figures",
     "hub",
@@ -80,6 +84,7 @@ _HOME = {
     "load": "model",
     "Target": "attribution",
     "attribute": "attribution",
+    "HeadIntervention": "intervention",
     "Intervention": "intervention",
     "Outcome": "intervention",
     "intervene": "intervention",

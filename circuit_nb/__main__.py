@@ -9,9 +9,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from circuit_nb.files import check_writable
 from circuit_nb.hub.embedded import DEFAULT
 from circuit_nb.version import __version__
+
+if TYPE_CHECKING:
+    from circuit_nb.graph import AttributionGraph
+    from circuit_nb.model import ReplacementModel
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.command(options))
     except (ValueError, OSError) as error:
         print(f"circuit-nb: {error}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        needs_less = "out of memory; a shorter prompt or a lower --max-features needs less"
+        print(f"circuit-nb: {str(error) or needs_less}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(f"\ncircuit-nb: {error or 'interrupted'}", file=sys.stderr)
@@ -80,6 +90,9 @@ def _attribute(options: argparse.Namespace) -> int:
     writers = {".safetensors", ".html", ".json"}
     if output.suffix not in writers:
         raise ValueError(f"{output} ends in none of {', '.join(sorted(writers))}; give one.")
+    if not 0 <= options.node_mass <= 1:
+        raise ValueError(f"--node-mass is {options.node_mass}; give a share between 0 and 1.")
+    check_writable(output)
     import torch
 
     from circuit_nb.analysis import scores
@@ -95,6 +108,23 @@ def _attribute(options: argparse.Namespace) -> int:
     graph = attribute(
         model, options.prompt, options.target, max_features=options.max_features or None
     )
+    try:
+        _write(graph, model, options)
+    except (ValueError, MemoryError) as error:
+        kept = graph.save(f"{output}.safetensors")
+        raise ValueError(f"{error} What was computed is kept in {kept}.") from error
+    result = scores(graph)
+    for target, probability in zip(graph.targets, graph.target_probabilities, strict=True):
+        print(f"{probability:7.1%}  {target!r}")
+    print(f"{len(graph.features)} of {graph.n_active} active features")
+    print(f"replacement {result.replacement:.3f}, completeness {result.completeness:.3f}")
+    print(f"wrote {output}")
+    return 0
+
+
+def _write(graph: AttributionGraph, model: ReplacementModel, options: argparse.Namespace) -> None:
+    """Write what was computed in the form that the output's name asks for."""
+    output: Path = options.output
     if output.suffix == ".safetensors":
         graph.save(output)
     elif output.suffix == ".json":
@@ -108,13 +138,6 @@ def _attribute(options: argparse.Namespace) -> int:
         labels = {key: card.label for key, card in cards.of(model, keys).items()}
         figure = figures.graph_figure(graph, labels=labels, kept=options.node_mass)
         figures.write_html(figure, output, title=graph.prompt)
-    result = scores(graph)
-    for target, probability in zip(graph.targets, graph.target_probabilities, strict=True):
-        print(f"{probability:7.1%}  {target!r}")
-    print(f"{len(graph.features)} of {graph.n_active} active features")
-    print(f"replacement {result.replacement:.3f}, completeness {result.completeness:.3f}")
-    print(f"wrote {output}")
-    return 0
 
 
 if __name__ == "__main__":

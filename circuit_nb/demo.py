@@ -7,6 +7,7 @@ from pathlib import Path
 from circuit_nb import analysis, atlas, figures
 from circuit_nb.attribution.compute import attribute
 from circuit_nb.figures.names import node_title
+from circuit_nb.files import check_writable, explained
 from circuit_nb.graph import AttributionGraph, Supernode, TargetNode, TokenNode
 from circuit_nb.intervention.change import Intervention
 from circuit_nb.intervention.outcome import Outcome
@@ -19,6 +20,10 @@ OAKLAND = atlas.DALLAS.replace("Dallas", "Oakland")
 
 def run(folder: Path) -> None:
     """Print the demonstration and write `dallas_austin.html` and `.safetensors` to a folder."""
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name in ("dallas_austin.safetensors", "dallas_austin.html"):
+        check_writable(folder / name)
     model = load("atlas")
     graph = attribute(model, atlas.DALLAS, max_features=None, progress=False)
     outcomes = experiments(model, graph)
@@ -35,7 +40,6 @@ def run(folder: Path) -> None:
     print(f"{'What is changed':<28}{'say Austin':>12}   most likely next")
     for name, outcome in outcomes.items():
         print(f"{name:<28}{outcome.fraction(austin):>12.0%}   {_top(outcome.after.top)}")
-    folder.mkdir(parents=True, exist_ok=True)
     print(f"\nwrote {graph.save(folder / 'dallas_austin.safetensors')}")
     print(f"wrote {draw(graph, folder / 'dallas_austin.html')}  (open it in any browser)")
 

@@ -1,7 +1,7 @@
 """The attribution graph as plain NumPy data: nodes, edges, saving and loading.
 
 Axis order everywhere: layer, position, index. `weights[target, source]` is the only orientation
-in the library. Nothing here computes; see `circuit_nb.analysis` for that.
+in the library. What is computed from a graph is in `circuit_nb.analysis`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -17,8 +17,20 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from circuit_nb.files import said, shown, write_tensors
+from circuit_nb.finding import Labels, Wanted, counted
+from circuit_nb.graph_check import ARRAYS, checked
+from circuit_nb.influence import walk
+
 SCHEMA_VERSION = 1
+MAX_HEADER = 2**24
+"""Most characters that the texts of a graph file may take, as JSON."""
 _HEADER = "circuit_nb"
+_TEXTS = frozenset({"prompt", "tokens", "targets", "n_layers", "n_active", "provenance"})
+_STORED = frozenset(
+    {"F16", "F32", "F64", *(f"{kind}{n}" for kind in "IU" for n in (8, 16, 32, 64))}
+)
+"""Types of numbers that a graph file may hold."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -106,23 +118,15 @@ class Blocks(NamedTuple):
     targets: slice
 
 
-_ARRAYS: dict[str, type[np.generic]] = {
-    "token_ids": np.int64,
-    "features": np.int64,
-    "activations": np.float32,
-    "errors": np.int64,
-    "target_ids": np.int64,
-    "target_probabilities": np.float32,
-    "weights": np.float32,
-}
-
-
 @dataclass(frozen=True, eq=False)
 class AttributionGraph:
     """Which features, errors and tokens caused which others, and the outputs, on one prompt.
 
+    Whatever makes one, it is checked whole (`circuit_nb.graph_check`): types, shapes, ranges, the
+    order of its nodes, and that edges lead to higher layers only.
+
     Raises:
-        ValueError: If the shapes of the arrays do not fit together, or numbers are not finite.
+        ValueError: If it cannot be a graph; one sentence says what is wrong.
     """
 
     prompt: str
@@ -155,31 +159,8 @@ class AttributionGraph:
     """Where the graph comes from: model, transcoders, revisions, settings. JSON values only."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tokens", tuple(self.tokens))
-        object.__setattr__(self, "targets", tuple(self.targets))
-        for name, dtype in _ARRAYS.items():
-            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=dtype))
-        positions, n_targets = len(self.tokens), len(self.targets)
-        n_features, n_errors = len(self.features), len(self.errors)
-        shapes = {
-            "token_ids": (positions,),
-            "features": (n_features, 3),
-            "activations": (n_features,),
-            "errors": (n_errors, 2),
-            "target_ids": (n_targets,),
-            "target_probabilities": (n_targets,),
-            "weights": (n_features + n_targets, n_features + n_errors + positions),
-        }
-        for name, shape in shapes.items():
-            if getattr(self, name).shape != shape:
-                raise ValueError(
-                    f"The graph's {name} has shape {getattr(self, name).shape}, expected {shape} "
-                    f"for {n_features} features, {n_errors} errors, {positions} tokens and "
-                    f"{n_targets} targets."
-                )
-        for name in ("activations", "target_probabilities", "weights"):
-            if not np.isfinite(getattr(self, name)).all():
-                raise ValueError(f"The graph's {name} hold NaN or infinity; it is damaged.")
+        for name, value in checked(self).items():
+            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         return (
@@ -269,17 +250,23 @@ class AttributionGraph:
     def save(self, path: str | Path) -> Path:
         """Write the graph as one safetensors file whose header holds the texts as JSON.
 
+        A file that is there is replaced at once, when the new one is whole.
+
         Returns:
             The path written.
-        """
-        from safetensors.numpy import save_file
 
-        header = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _ARRAYS}
+        Raises:
+            OSError: If it cannot be written; one sentence says why.
+            ValueError: If the texts are too long to be read again.
+        """
+        header = {name: getattr(self, name) for name in _TEXTS}
         text = json.dumps({"schema_version": SCHEMA_VERSION, **header})
-        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
-        path = Path(path)
-        save_file(arrays, path, metadata={_HEADER: text})
-        return path
+        if len(text) > MAX_HEADER:
+            raise ValueError(
+                f"The graph's texts take {len(text)} characters as JSON; a file holds {MAX_HEADER}."
+            )
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in ARRAYS}
+        return write_tensors(path, arrays, {_HEADER: text})
 
     @classmethod
     def load(cls, path: str | Path) -> AttributionGraph:
@@ -289,40 +276,92 @@ class AttributionGraph:
             FileNotFoundError: If there is no such file.
             ValueError: If the file is not such a graph, is damaged, or of a newer schema.
         """
-        from safetensors import SafetensorError, safe_open
-
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"No graph file at {path}.")
+        stored = _read(path)
         try:
-            with safe_open(path, framework="numpy") as file:
-                text = (file.metadata() or {}).get(_HEADER)
-                arrays = {name: file.get_tensor(name) for name in set(file.keys()) & set(_ARRAYS)}
-        except SafetensorError as error:
-            raise ValueError(
-                f"{path} is not a readable safetensors file ({error}); "
-                "give a file written by AttributionGraph.save."
-            ) from error
-        return cls(**_header(text, path, arrays), **arrays)
+            return cls(**stored)
+        except ValueError as error:
+            raise ValueError(f"{shown(path)}: {error}") from error
+
+    def top(self, count: int = 10) -> list[Feature]:
+        """The features with the most influence on the targets, the strongest first."""
+        return self.find()[: counted(count)]
+
+    def find(
+        self,
+        text: str | None = None,
+        *,
+        labels: Labels | None = None,
+        token: str | None = None,
+        layer: int | None = None,
+        index: int | None = None,
+    ) -> list[Feature]:
+        """The features that fit all that is given, the most influential first.
+
+        Args:
+            text: A part of the label, whatever the case, such as `"Texas"`.
+            labels: Labels, or cards, by (layer, index) or by feature; by default those that ship
+                with the graph's model.
+            token: The token at which a feature is active, with or without its space.
+            layer: Layer of the feature.
+            index: Its index within the layer.
+
+        Raises:
+            ValueError: If there are no labels, or the prompt has no such token.
+        """
+        features = [n for n in self.nodes[self.blocks.features] if isinstance(n, Feature)]
+        wanted = Wanted(text, labels, token, layer, index)
+        found = wanted.among(features, self.tokens, self.provenance.get("model"))
+        reach = walk(self.weights, self.features[:, 0], self.target_probabilities).columns
+        return [features[i] for i in sorted(found, key=lambda i: -reach[i])]
 
 
-def _header(text: str | None, path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
-    """The header's fields, checked before they meet the arrays."""
+def _read(path: Path) -> dict[str, Any]:
+    """The fields of a graph as a file has them."""
+    from safetensors import SafetensorError, safe_open
+
     try:
-        header = json.loads(text or "")
-        version = header.pop("schema_version")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        with safe_open(path, framework="numpy") as file:
+            header = _header((file.metadata() or {}).get(_HEADER, ""), path)
+            missing = sorted((_TEXTS - set(header)) | (set(ARRAYS) - set(file.keys())))
+            if missing:
+                raise ValueError(
+                    f"{shown(path)} lacks {', '.join(missing)}; the graph file is incomplete."
+                )
+            for name in ARRAYS:
+                stored = file.get_slice(name).get_dtype()
+                if stored not in _STORED:
+                    raise ValueError(
+                        f"{shown(path)} holds {name} of type {stored}, which no graph has."
+                    )
+            arrays = {name: file.get_tensor(name) for name in ARRAYS}
+    except SafetensorError as error:
         raise ValueError(
-            f"{path} is a safetensors file but no attribution graph; "
+            f"{shown(path)} is not a readable safetensors file ({said(error)}); "
             "give a file written by AttributionGraph.save."
         ) from error
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    return {**arrays, **{name: header[name] for name in _TEXTS}}
+
+
+def _header(text: str, path: Path) -> dict[str, Any]:
+    """What the header of a graph file says, its schema version checked."""
+    if len(text) > MAX_HEADER:
         raise ValueError(
-            f"{path} has graph schema {version}; this version of circuit-nb reads up to "
-            f"{SCHEMA_VERSION}. Upgrade circuit-nb to open it."
+            f"{shown(path)} has a header of {len(text)} characters; no graph has over {MAX_HEADER}."
         )
-    wanted = {f.name for f in fields(AttributionGraph)} - set(_ARRAYS)
-    missing = sorted((wanted - set(header)) | (set(_ARRAYS) - set(arrays)))
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}; the graph file is incomplete.")
-    return {name: header[name] for name in wanted}
+    try:
+        header = json.loads(text)
+        version = header.pop("schema_version")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{shown(path)} is a safetensors file but no attribution graph; "
+            "give a file written by AttributionGraph.save."
+        ) from error
+    if not isinstance(version, int) or version > SCHEMA_VERSION or version < 1:
+        raise ValueError(
+            f"{shown(path)} has graph schema {str(version)[:40]}; this version of circuit-nb reads "
+            f"up to {SCHEMA_VERSION}. Upgrade circuit-nb to open it."
+        )
+    return header

@@ -7,7 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -37,6 +37,14 @@ class HubState:
     """Files served with one byte changed."""
     failing: int | None = None
     """Status that every request is answered with."""
+    instead: tuple[dict[str, str], bytes] | None = None
+    """Headers and body that every request is answered with, status 200."""
+    silent: bool = False
+    """Whether requests are taken and never answered."""
+    drip: str = ""
+    """Of what a byte is sent now and then: `headers`, `body`, or the name of a file."""
+    over: threading.Event = field(default_factory=threading.Event)
+    """Set when the server ends, for those that wait."""
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     """(method, path, Range header) of each request."""
     url: str = ""
@@ -63,6 +71,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
         self.state.asked.append((self.command, path, self.headers.get("range")))
+        if self.state.silent:
+            self.state.over.wait()
+            self.close_connection = True
+            return None
+        if self.state.instead:
+            return self._send(200, *self.state.instead)
         if self.state.failing:
             return self._error(self.state.failing)
         token = (self.headers.get("authorization") or "").removeprefix("Bearer ")
@@ -127,13 +141,30 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(data) if length is None else length))
+        if self.state.drip == "headers":
+            self.flush_headers()
+            self._drip(b"X-Filler: " + b"x" * 400)
+            return
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command == "HEAD":
+            pass
+        elif self.state.drip == "body" or (self.state.drip and self.path.endswith(self.state.drip)):
+            self._drip(data)
+        else:
             self.wfile.write(data[:stop])
         if stop is not None:
             self.wfile.flush()
             self.close_connection = True
             self.connection.close()
+
+    def _drip(self, data: bytes) -> None:
+        self.close_connection = True
+        with suppress(OSError):
+            for i in range(len(data)):
+                self.wfile.write(data[i : i + 1])
+                self.wfile.flush()
+                if self.state.over.wait(0.05):
+                    return
 
 
 def _sha(data: bytes) -> str:
@@ -156,6 +187,7 @@ def serve() -> Iterator[HubState]:
     try:
         yield state
     finally:
+        state.over.set()
         server.shutdown()
         server.server_close()
 

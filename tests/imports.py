@@ -11,12 +11,16 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "circuit_nb"
 
 FLOORS = (
-    {"version", "graph"},
-    {"analysis", "transcoders", "hub", "published"},
-    {"atlas", "neuronpedia", "figures"},
+    {"version", "files", "graph_check", "influence", "hub"},
+    {"atlas"},
+    {"finding"},
+    {"graph"},
+    {"analysis", "transcoders", "published"},
+    {"neuronpedia", "figures"},
     {"model"},
     {"attribution", "intervention"},
     {"cards"},
+    {"evidence"},
     {"panels"},
     {"demo", "making"},
     {"__main__"},

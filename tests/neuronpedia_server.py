@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -28,6 +28,14 @@ class SiteState:
     """Where every keyed request is sent on to."""
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     """(method, path, headers) of each request."""
+    silent: bool = False
+    """Whether requests are taken and never answered."""
+    hanging: str = ""
+    """Requests whose path begins so are never answered either."""
+    drips: bool = False
+    """Whether replies come a byte at a time."""
+    over: threading.Event = field(default_factory=threading.Event)
+    """Set when the server ends, for those that wait."""
     received: list[bytes] = field(default_factory=list)
     url: str = ""
 
@@ -92,6 +100,10 @@ class _Handler(BaseHTTPRequestHandler):
         state, path = self.state, unquote(self.path)
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         state.asked.append((self.command, path, dict(self.headers.items())))
+        if state.silent or (state.hanging and path.startswith(state.hanging)):
+            state.over.wait()
+            self.close_connection = True
+            return None
         if state.failing:
             status, headers = state.failing.pop(0)
             return self._send(status, {"message": "no"}, headers)
@@ -136,7 +148,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, text)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        if not self.state.drips:
+            self.wfile.write(data)
+            return
+        self.close_connection = True
+        with suppress(OSError):
+            for i in range(len(data)):
+                self.wfile.write(data[i : i + 1])
+                self.wfile.flush()
+                if self.state.over.wait(0.05):
+                    return
 
 
 @contextmanager
@@ -150,5 +171,6 @@ def serve() -> Iterator[SiteState]:
     try:
         yield state
     finally:
+        state.over.set()
         server.shutdown()
         server.server_close()

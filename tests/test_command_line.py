@@ -64,6 +64,12 @@ def test_attribute_writes_graph_json_or_page(suffix: str, tmp_path: Path) -> Non
         (["--prompt", "Dallas is", "--target", "Qwertz", "-o", "g.html"], "Qwertz"),
         (["--prompt", "Dallas is", "--max-features", "-1", "-o", "g.html"], "max_features is -1"),
         (["--prompt", "Dallas is", "--model", "./nowhere", "-o", "g.html"], "nowhere"),
+        (["--prompt", "Dallas is", "--device", "bogus", "-o", "g.html"], "'bogus' is no device"),
+        (["--prompt", "Dallas is", "--device", "cuda:99", "-o", "g.html"], "no device cuda:99"),
+        (["--prompt", "Dallas is", "--device", "meta", "-o", "g.html"], "no device meta"),
+        (["--prompt", "Dallas is", "--node-mass", "7", "-o", "g.html"], "--node-mass is 7"),
+        # Before the model is looked for, or anything computed.
+        (["--prompt", "x", "--model", "./nowhere", "-o", "no/g.html"], "there is no folder"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
@@ -78,3 +84,37 @@ def test_what_is_wrong_is_said_in_one_line(
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("circuit-nb: ") and said in last
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demonstration_says_at_once_where_it_cannot_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert main(["demo", "--output", str(tmp_path / "file")]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "there is a file of that name" in said.err
+
+
+def test_a_lack_of_memory_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def exhausted(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("circuit_nb.attribution.attribute", exhausted)
+    assert main(["attribute", "--prompt", "Dallas is", "-o", str(tmp_path / "g.html")]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("circuit-nb: out of memory")
+
+
+def test_what_was_computed_is_kept_where_it_cannot_be_written_as_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """No JSON is written that nobody could read."""
+    monkeypatch.setattr("circuit_nb.neuronpedia.writing.MAX_BYTES", 1000)
+    assert main(["attribute", "--prompt", DALLAS, "-o", str(tmp_path / "g.json")]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "Prune it first" in last and "g.json.safetensors" in last
+    assert AttributionGraph.load(tmp_path / "g.json.safetensors").prompt == DALLAS
+    assert [path.name for path in tmp_path.iterdir()] == ["g.json.safetensors"]

@@ -27,11 +27,6 @@ from circuit_nb.neuronpedia import Annotations
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 NOTEBOOK = NOTEBOOKS / "gemma_tour.ipynb"
-GPU = """
-from circuit_nb.hub import machine
-machine.look = lambda: machine.Machine("made up", 16.0, True)
-"""
-"""Lets the demonstration choose Gemma where there is no GPU."""
 CASES = ("dallas", "oakland", "shanghai", "vancouver", "petit", "chinese", "grand")
 LAYERS, D_MODEL, FEATURES = 26, 32, 16_384
 SOURCE_SET = "gemmascope-transcoder-16k"
@@ -154,35 +149,20 @@ def execute(
     assert "hf_madeUp" not in json.dumps(notebook)
 
 
-def test_the_demo_opens_gemma_where_it_can(
-    model: Any, hub: hub_server.HubState, cache: Path
-) -> None:
-    notebook = nbformat.read(NOTEBOOKS / "dallas_austin.ipynb", as_version=4)
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(GPU))
-    with neuronpedia_server.serve() as site:
-        site.add(23, 12237, "capital of Texas, as Neuronpedia says")
-        execute(notebook, hub, cache, site.url)
-    outputs = {cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}
-    picture = next(o.data["image/svg+xml"] for o in outputs["explore"] if "data" in o)
-    assert "Say Austin" in picture
-    assert "as Neuronpedia says" in picture
-    said = "".join(o.get("text", "") for o in outputs["ablate"])
-    assert [
-        name for name in published.case("dallas").supernodes if f"{name} off:" not in said
-    ] == []
-    assert len(eval(outputs["swap"][-1].data["text/plain"])) == 3
-
-
 def test_the_notebook_runs(model: Any, hub: hub_server.HubState, cache: Path) -> None:
     dallas = published.case("dallas")
     graph = attribute(model, dallas.prompt, progress=False)
     notes = Annotations(pins=dallas["Texas"].features)
     with neuronpedia_server.serve() as site:
         site.add(20, 15589, "Texas")
+        site.add(23, 12237, "capital of Texas, as Neuronpedia says")
         site.graphs[dallas.graph] = json.dumps(neuronpedia.to_json(graph, notes)).encode()
         notebook = nbformat.read(NOTEBOOK, as_version=4)
         execute(notebook, hub, cache, site.url)
         assert "/api/features" in site.paths("POST")
+    shown = [o.data for cell in notebook.cells for o in cell.get("outputs", []) if "data" in o]
+    picture = next(data["image/svg+xml"] for data in shown if "image/svg+xml" in data)
+    assert "Say Austin" in picture and "as Neuronpedia says" in picture
     said = {
         cell.id: "".join(o.get("text", "") for o in cell.outputs if o.output_type == "stream")
         for cell in notebook.cells

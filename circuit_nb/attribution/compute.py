@@ -70,8 +70,8 @@ def attribute(
         "max_features": max_features,
         "targets": "most likely" if targets is None else "given",
     }
-    if len(rows.kept) < rows.columns.n:
-        settings["columns_kept"] = len(rows.kept)
+    if len(rows.known.kept) < rows.columns.n:
+        settings["columns_kept"] = len(rows.known.kept)
     return _graph(model, record, chosen, rows, settings)
 
 
@@ -90,8 +90,7 @@ def _compute(
         rows = Rows(
             model,
             record,
-            chosen.directions,
-            chosen.probabilities,
+            chosen,
             n_rows=n_rows,
             batch_size=batch_size,
         )
@@ -101,12 +100,12 @@ def _compute(
     ):
         try:
             rows.add_targets()
-            while rows.n_done < n_rows:
+            while rows.choice.n_done < n_rows:
                 for done in rows.add_features():
                     bar.update(done)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"Attribution interrupted after {rows.n_done} of {n_rows} feature rows; "
+                f"Attribution interrupted after {rows.choice.n_done} of {n_rows} feature rows; "
                 "nothing is left on the model."
             ) from None
     return rows
@@ -134,7 +133,7 @@ def _graph(
     settings: dict[str, object],
 ) -> AttributionGraph:
     """Put rows and columns into the graph's order."""
-    kept, weights = rows.matrix()
+    kept, weights = rows.take_matrix()
     n_layers, positions = len(model.blocks), record.positions
     return AttributionGraph(
         prompt=record.prompt,

@@ -18,61 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 
 import torch
 from torch import Tensor
 
+from circuit_nb.attribution import tuning
+from circuit_nb.attribution.buffer import Buffer
 from circuit_nb.attribution.frozen_block import Attention, FrozenBlock
+from circuit_nb.attribution.starts import Arrival, Starts
 from circuit_nb.attribution.token_shares import Tokens
-from circuit_nb.model.memory import Scratch
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel
-
-KEY_BLOCK = 128
-"""Keys multiplied at once: the queries before them, which cannot see them, are left out."""
-
-
-@dataclass(frozen=True)
-class Starts:
-    """Where gradients begin: one row for each thing whose causes are asked for.
-
-    Rows are sorted by group; within a group those that begin in the highest layer come first.
-    """
-
-    layers: Tensor
-    """(rows,) int64 on the CPU: the layer that reads; `n_layers` for the output."""
-    positions: Tensor
-    """(rows,) int64 on the CPU."""
-    vectors: Tensor
-    """(rows, d_model): encoder rows, or directions in the final residual stream after its norm."""
-    sizes: tuple[int, ...]
-    """Rows in each group."""
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    @property
-    def lasts(self) -> list[int]:
-        """The last position of each group."""
-        return [int(part.max()) for part in self.positions.split(self.sizes)]
-
-    def part(self, begin: int, end: int) -> Starts:
-        """Some of the rows."""
-        rows, ends = slice(begin, end), list(accumulate(self.sizes))
-        inside = [min(b, end) - max(a, begin) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
-        sizes = tuple(size for size in inside if size > 0)
-        return Starts(self.layers[rows], self.positions[rows], self.vectors[rows], sizes)
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """Gradients that have arrived where a layer's MLP writes."""
-
-    layer: int
-    gradients: list[Tensor]
-    """Of each group, (positions, rows, d_model), on the layer's device: positions from the prefix
-    on, and the group's first rows, those that have joined."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +39,8 @@ class _Carried:
     """(pairs of position and row, d_model); within a group all rows of a position adjoin."""
     shapes: list[tuple[int, int]]
     """Positions and rows of each group."""
-    turn: int = 0
-    """Which of two pieces of memory holds them; more rows are joined in the other."""
+    in_all: int
+    """Pairs there will be once all rows have joined: what memory is taken for."""
 
     def parts(self, flat: Tensor) -> list[Tensor]:
         """Something that lies as the gradients do, by group: (positions, rows, …)."""
@@ -96,7 +52,7 @@ class _Carried:
 
 
 class FrozenModel:
-    """The transposed linear map of one recorded pass.
+    """The linear map of one recorded pass. It holds nothing of any descent: many can run at once.
 
     Args:
         model: The model.
@@ -108,12 +64,33 @@ class FrozenModel:
         self.record = record
         self.prefix = record.prefix
         self.blocks = [FrozenBlock(model, record, layer) for layer in range(len(model.blocks))]
-        self.scratch = Scratch()
-        """Memory of a descent, kept for the next."""
-        self.tokens = Tokens(self.blocks, record, self.scratch)
-        self._most = 0
+        self.tokens = Tokens(self.blocks, record)
 
-    def descend(self, starts: Starts, at_tokens: Sequence[Tensor]) -> Iterator[Arrival]:
+
+class Descent:
+    """Carries gradients down a frozen model, and keeps its memory from one run to the next.
+
+    Args:
+        frozen: The frozen model; other descents of it do not disturb this one.
+    """
+
+    def __init__(self, frozen: FrozenModel) -> None:
+        self.frozen = frozen
+        self.record = frozen.record
+        self.prefix = frozen.prefix
+        self._carried, self._joined = Buffer(), Buffer()
+        """The gradients of all groups; where they are put when rows join, then the two swap."""
+        self._heads, self._values, self._queries = Buffer(), Buffer(), Buffer()
+        """What comes back to one block's heads, values and queries."""
+        self._pattern = Buffer()
+
+    def clear(self) -> None:
+        """Give the memory back."""
+        buffers = self._carried, self._joined, self._heads, self._values, self._queries
+        for buffer in (*buffers, self._pattern):
+            buffer.clear()
+
+    def run(self, starts: Starts, at_tokens: Sequence[Tensor]) -> Iterator[Arrival]:
         """Carry gradients from where they start down to the tokens.
 
         Args:
@@ -127,10 +104,11 @@ class FrozenModel:
         """
         empty = starts.vectors.new_empty(0, starts.vectors.shape[1], dtype=torch.float32)
         lengths = [last + 1 - self.prefix for last in starts.lasts]
-        self._most = sum(n * rows for n, rows in zip(lengths, starts.sizes, strict=True))
-        carried = _Carried(empty, [(n, 0) for n in lengths])
-        carried = self._join(carried, starts, len(self.blocks))
-        for frozen in reversed(self.blocks):
+        in_all = sum(n * rows for n, rows in zip(lengths, starts.sizes, strict=True))
+        blocks = self.frozen.blocks
+        carried = _Carried(empty, [(n, 0) for n in lengths], in_all)
+        carried = self._join(carried, starts, len(blocks))
+        for frozen in reversed(blocks):
             block = frozen.block
             carried = replace(carried, flat=carried.flat.to(block.device))
             skipped = None
@@ -145,11 +123,10 @@ class FrozenModel:
             if skipped is not None:
                 carried.flat.add_(skipped)
             carried = self._join(carried, starts, block.layer)
-            met = frozen is self.blocks[0] and self.tokens.above_attention
-            if not (block.parallel or met):
+            if not (block.parallel or self.frozen.tokens.met_above_attention(block.layer)):
                 self._attention(frozen, carried, at_tokens)
         flat = carried.flat.to(self.record.embeddings.device)
-        self.tokens.meet(carried.parts(flat), at_tokens)
+        self.frozen.tokens.meet(carried.parts(flat), at_tokens)
 
     def _where(self, carried: _Carried) -> Tensor:
         """The position of each pair."""
@@ -168,10 +145,10 @@ class FrozenModel:
         positions = (starts.positions[new] - self.prefix).tolist()
         more = [int(part.sum()) for part in new.split(starts.sizes)]
         shapes = [(n, rows + k) for (n, rows), k in zip(carried.shapes, more, strict=True)]
-        turn = 1 - carried.turn
         size = sum(n * rows for n, rows in shapes)
-        flat = self._room(f"gradients {turn}", size, vectors.shape[1], vectors.device)
-        joined = _Carried(flat, shapes, turn)
+        flat = _take(self._joined, size, vectors.shape[1], vectors.device, carried)
+        self._carried, self._joined = self._joined, self._carried
+        joined = replace(carried, flat=flat, shapes=shapes)
         own: list[int] = []  # the pair of each new row at its own position
         first = 0
         before = carried.flat.to(flat.device)
@@ -188,13 +165,13 @@ class FrozenModel:
 
     def _start(self, starts: Starts, layer: int, new: Tensor) -> Tensor:
         """Gradients of the new rows in the residual stream at their own positions."""
-        above = layer == len(self.blocks)
-        device = self.model.final_norm.weight.device if above else self.blocks[layer].block.device
+        blocks, norm = self.frozen.blocks, self.frozen.model.final_norm
+        above = layer == len(blocks)
+        device = norm.weight.device if above else blocks[layer].block.device
         vectors = starts.vectors[new.to(starts.vectors.device)].to(device).float()
         where = starts.positions[new].to(device)
         if not above:
-            return self.blocks[layer].read_back(vectors, where)
-        norm = self.model.final_norm
+            return blocks[layer].read_back(vectors, where)
         return norm.transpose(vectors, self.record.scales[norm.hook][where])
 
     def _attention(
@@ -210,13 +187,13 @@ class FrozenModel:
             return
         pairs, device = len(carried.flat), carried.flat.device
         most = self.prefix + max(n for n, rows in carried.shapes if rows)
-        attention = frozen.attention(most, self.scratch)
+        attention = frozen.attention(most, self._pattern)
         kv_heads, d_head, _ = attention.out_of_values.shape
-        heads = self._room("heads", pairs, attention.into_heads.shape[1], device)
+        heads = _take(self._heads, pairs, attention.into_heads.shape[1], device, carried)
         torch.mm(carried.flat, attention.into_heads, out=heads)
-        values = self._room("values", pairs, kv_heads * d_head, device)
+        values = _take(self._values, pairs, kv_heads * d_head, device, carried)
         values = values.view(kv_heads, pairs, d_head)
-        prefix_values = self.tokens.prefix_values[frozen.block.layer]
+        prefix_values = self.frozen.tokens.prefix_values[frozen.block.layer]
         steps = zip(
             carried.parts(heads),
             values.split([n * rows for n, rows in carried.shapes], 1),
@@ -225,13 +202,13 @@ class FrozenModel:
         )
         for by_head, own, found in steps:
             if by_head.shape[1]:
-                at_prefix = self._to_values(attention, by_head, own)
+                at_prefix = self._to_values(attention, by_head, own, carried.in_all)
                 products = (at_prefix @ prefix_values).to(found.device)
                 found[: len(products), : self.prefix] += products
         for own, weight in zip(values, attention.out_of_values, strict=True):
             carried.flat.addmm_(own, weight)
 
-    def _to_values(self, attention: Attention, by_head: Tensor, own: Tensor) -> Tensor:
+    def _to_values(self, attention: Attention, by_head: Tensor, own: Tensor, in_all: int) -> Tensor:
         """From one group's heads to the values they attend to.
 
         Args:
@@ -239,6 +216,7 @@ class FrozenModel:
             by_head: (positions, rows, heads × d_head).
             own: At the group's own positions, (key-value heads, positions × rows, d_head);
                 overwritten.
+            in_all: Pairs there will be once all rows have joined.
 
         Returns:
             At the prefix, (rows, key-value heads × positions of the prefix × d_head).
@@ -246,18 +224,19 @@ class FrozenModel:
         n, rows, width = by_head.shape
         kv_heads, _, d_head = own.shape
         k, group = self.prefix, attention.group
-        by_query = self._room("queries", n * rows, width, by_head.device)
-        by_query = by_query.view(kv_heads, n, group, rows, d_head)
+        shape = (kv_heads, n, group, rows, d_head)
+        by_query = self._queries.take(shape, by_head.device, in_all * width)
         by_query.copy_(by_head.view(n, rows, kv_heads, group, d_head).permute(2, 0, 3, 1, 4))
         by_query = by_query.view(kv_heads, n * group, rows * d_head)
         back = attention.pattern[:, k * group : (k + n) * group, : k + n].transpose(1, 2)
-        for begin in range(0, n, KEY_BLOCK):
-            end, first = min(begin + KEY_BLOCK, n), begin * group
+        for begin in range(0, n, tuning.KEY_BLOCK):
+            end, first = min(begin + tuning.KEY_BLOCK, n), begin * group
             found = own[:, begin * rows : end * rows].view(kv_heads, end - begin, rows * d_head)
             torch.bmm(back[:, k + begin : k + end, first:], by_query[:, first:], out=found)
         at_prefix = torch.bmm(back[:, :k], by_query).view(kv_heads, k, rows, d_head)
         return at_prefix.permute(2, 0, 1, 3).reshape(rows, kv_heads * k * d_head)
 
-    def _room(self, name: str, n: int, width: int, device: torch.device) -> Tensor:
-        """Memory for something of each pair, (n, width)."""
-        return self.scratch.take(name, (n, width), device, most=self._most * width)
+
+def _take(buffer: Buffer, n: int, width: int, device: torch.device, carried: _Carried) -> Tensor:
+    """Memory for something of each of n pairs, (n, width); there will be `in_all` in the end."""
+    return buffer.take((n, width), device, carried.in_all * width)

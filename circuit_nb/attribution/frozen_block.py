@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from circuit_nb.attribution.buffer import Buffer
 from circuit_nb.model.architecture import Block, Norm
-from circuit_nb.model.memory import Scratch
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel
 
@@ -106,12 +106,12 @@ class FrozenBlock:
             written if self._post is None else self._post(written, self._scale(self._post, where))
         )
 
-    def attention(self, positions: int, scratch: Scratch) -> Attention:
+    def attention(self, positions: int, pattern_buffer: Buffer) -> Attention:
         """Attention among so many first positions.
 
         Args:
             positions: How many.
-            scratch: Where the pattern is put.
+            pattern_buffer: Where the pattern is put: the result is good until it is taken again.
         """
         block = self.block
         norm, post = block.attention_norm, block.attention_post_norm
@@ -121,7 +121,7 @@ class FrozenBlock:
         recorded = self.record.patterns[block.layer][:, :positions, :positions]
         recorded = recorded.view(kv_heads, group, *recorded.shape[1:])
         shape = (kv_heads, positions, group, positions)
-        pattern = scratch.take("pattern", shape, block.device)
+        pattern = pattern_buffer.take(shape, block.device)
         by_key = self.record.scales[norm.hook][:positions, 0]
         torch.div(recorded.transpose(1, 2), by_key, out=pattern)
         if post is not None:

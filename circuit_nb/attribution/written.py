@@ -12,20 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from circuit_nb.attribution import tuning
+from circuit_nb.attribution.buffer import Buffer
 from circuit_nb.attribution.columns import Columns
-from circuit_nb.attribution.descent import Arrival
-from circuit_nb.model.memory import Scratch, free_memory
+from circuit_nb.attribution.starts import Arrival
+from circuit_nb.model.memory import free_memory
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel
-
-KEPT_BYTES = 2**27
-"""Up to this size, what sources wrote is laid out once for all batches; beyond it, for each."""
-
-SPAN_BYTES = 2**24
-"""Size of what is laid out at a time."""
-
-SHARE_OF_MEMORY = 0.25
-"""How much of the free memory may be taken to keep what was written."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +62,13 @@ class Sources:
         self._scales = torch.zeros(self.columns.n)
         self._scales[self.columns.features] = record.activations.cpu().float()
         self._spans = [self._spans_of(layer) for layer in range(self.n_layers)]
-        self._scratch = Scratch()
+        self._spans_buffer = Buffer()
         written = sum(
             int((end - begin).sum()) for begin, end in map(self._spread, range(self.n_layers))
         )
         self._kept: dict[int, list[_Written]] = {}
-        room = SHARE_OF_MEMORY * free_memory(self.device)
-        self.keeps = written * self._row_bytes <= min(KEPT_BYTES, room)
+        room = tuning.WRITTEN_SHARE * free_memory(self.device)
+        self.keeps = written * self._row_bytes <= min(tuning.KEPT_BYTES, room)
         if self.keeps:
             for layer in range(self.n_layers):
                 spans = self._spans[layer]
@@ -92,9 +85,9 @@ class Sources:
         return self.columns.begins[reader], self.columns.errors[layer, self.record.prefix :] + 1
 
     def _spans_of(self, layer: int) -> list[slice]:
-        """Positions cut into spans of about `SPAN_BYTES` each."""
+        """Positions cut into spans of about `tuning.SPAN_BYTES` each."""
         begins, ends = self._spread(layer)
-        number = (ends - begins).cumsum(0) * self._row_bytes // SPAN_BYTES
+        number = (ends - begins).cumsum(0) * self._row_bytes // tuning.SPAN_BYTES
         stops = number.unique_consecutive(return_counts=True)[1].cumsum(0).tolist()
         return [slice(a, b) for a, b in zip([0, *stops[:-1]], stops, strict=True)]
 
@@ -177,7 +170,7 @@ class Sources:
         columns = torch.arange(int(stops[-1])) + (ends - stops).repeat_interleave(heights)
         decoder = self._decoders[layer]
         shape = (len(columns), decoder.shape[1])
-        into = (Scratch() if keep else self._scratch).take("written", shape, decoder.device)
+        into = (Buffer() if keep else self._spans_buffer).take(shape, decoder.device)
         into.copy_(decoder.index_select(0, self._slots[columns].to(decoder.device)))
         into.mul_(self._scales[columns, None].to(decoder.device))
         by_position = into.split(heights.tolist())

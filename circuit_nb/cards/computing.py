@@ -36,8 +36,11 @@ class _Tally:
     tokens: int = 0
     """At how many tokens it was active."""
     limit: float = 0.0
-    """Upper end of the histogram; doubled when an activation exceeds it."""
-    counts: list[int] = field(default_factory=lambda: [0] * _BINS)
+    """Where the histogram ends; doubled when an activation lies farther from 0."""
+    above: list[int] = field(default_factory=lambda: [0] * _BINS)
+    """Counts of the bins from 0 to `limit`."""
+    below: list[int] = field(default_factory=lambda: [0] * _BINS)
+    """Counts from 0 to -`limit`: a TopK activation is negative where few features are positive."""
     best: list[tuple[float, int, tuple[int, ...], tuple[float, ...]]] = field(
         default_factory=list[Any]
     )
@@ -47,19 +50,30 @@ class _Tally:
         """Take in where and how strongly the feature was active in one text."""
         # Plain Python: a feature is active at few tokens of a text, where arrays cost more.
         peak = max(values)
-        self.limit = self.limit or peak
-        while peak > self.limit:
-            pairs = zip(self.counts[::2], self.counts[1::2], strict=True)
-            self.counts = [a + b for a, b in pairs] + [0] * (_BINS // 2)
+        farthest = max(peak, -min(values))
+        self.limit = self.limit or farthest
+        while farthest > self.limit:
+            self.above = _in_pairs(self.above) + [0] * (_BINS // 2)
+            self.below = _in_pairs(self.below) + [0] * (_BINS // 2)
             self.limit *= 2
         for value in values:
-            self.counts[max(0, min(int(value / self.limit * _BINS), _BINS - 1))] += 1
+            side = self.above if value >= 0 else self.below
+            side[min(int(abs(value) / self.limit * _BINS), _BINS - 1)] += 1
         self.tokens += len(positions)
         entry = (peak, -text, tuple(positions), tuple(values))
         if len(self.best) < _EXAMPLES:
             heapq.heappush(self.best, entry)
         elif entry > self.best[0]:
             heapq.heapreplace(self.best, entry)
+
+    @property
+    def histogram(self) -> Histogram:
+        """From 0 on; where an activation was negative, as many bins from -`limit` on."""
+        counts, least = self.above, 0.0
+        if any(self.below):
+            counts, least = _in_pairs(self.below)[::-1] + _in_pairs(self.above), -self.limit
+        edges = np.linspace(least, self.limit, _BINS + 1).tolist()
+        return Histogram(tuple(map(float, counts)), tuple(edges))
 
     def examples(self, texts: Sequence[Sequence[str]]) -> tuple[Example, ...]:
         """The texts that activate it most, the strongest first."""
@@ -70,6 +84,11 @@ class _Tally:
                 activations[position] = value
             found.append(Example(tuple(texts[-text]), tuple(activations)))
         return tuple(found)
+
+
+def _in_pairs(counts: Sequence[int]) -> list[int]:
+    """Half as many bins, each as wide as two."""
+    return [a + b for a, b in zip(counts[::2], counts[1::2], strict=True)]
 
 
 def compute(
@@ -157,13 +176,12 @@ def _active(features: Any, activations: Any) -> Iterator[tuple[Key, list[int], l
 def _card(tally: _Tally, texts: list[list[str]], n_tokens: int, effects: Any) -> FeatureCard:
     examples = tally.examples(texts)
     promotes, suppresses = effects
-    edges = np.linspace(0, tally.limit, _BINS + 1).tolist()
     return FeatureCard(
         label=automatic_label(map(peak_token, examples), (token for token, _ in promotes)),
         examples=examples,
         promotes=promotes,
         suppresses=suppresses,
         density=tally.tokens / n_tokens,
-        histogram=Histogram(tuple(map(float, tally.counts)), tuple(edges)),
+        histogram=tally.histogram,
         source="computed",
     )

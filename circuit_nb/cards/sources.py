@@ -135,8 +135,9 @@ def _shipped(
 def _ids(graph: AttributionGraph | None, model: ReplacementModel | None) -> NeuronpediaIds | None:
     """How Neuronpedia calls the transcoders, if it has them.
 
-    Said by the set's `scan` (`model id/source set`, or a list of `model id/layer-source set`),
-    by a graph that was read from Neuronpedia, or by the table of known sets.
+    Said by a graph that was read from Neuronpedia, or by the table of known sets, in which the set
+    is found by its own name or by its `scan` (`model id/source set`, or a list of `model
+    id/layer-source set`).
     """
     origin = _origin(graph, model)
     scan = origin.get("scan")
@@ -144,13 +145,7 @@ def _ids(graph: AttributionGraph | None, model: ReplacementModel | None) -> Neur
     if isinstance(first, str) and origin.get("source_set"):
         return NeuronpediaIds(first, str(origin["source_set"]))
     listed = known.neuronpedia_ids(str(origin.get("transcoders", "")))
-    if listed is None and isinstance(first, str) and first.count("/") == 1:
-        model_id, source_set = first.split("/")
-        if isinstance(scan, list):
-            source_set = source_set.partition("-")[2]
-        if "transcoder" in source_set or "clt" in source_set:
-            return NeuronpediaIds(model_id, source_set)
-    return listed
+    return listed or known.neuronpedia_ids_of_scan(first if isinstance(first, str) else "")
 
 
 def _from_neuronpedia(

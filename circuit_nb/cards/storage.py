@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import secrets
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -12,8 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from circuit_nb.cards.types import Example, FeatureCard, Histogram, Key
+from circuit_nb.files import (
+    clear_stale,
+    explained,
+    pending,
+    said,
+    shown,
+    write_tensors,
+    write_text,
+)
 
 SCHEMA_VERSION = 1
+_SAVE = "save"
+"""In both files: a number drawn at each save, by which they are known to belong together."""
+_NAME = re.compile(r"[0-9a-f]{12}")
 _NUMBERS, _TEXTS = "cards.safetensors", "cards.json"
 _BINS = 20
 
@@ -47,29 +61,44 @@ class CardSet(Mapping[Key, FeatureCard]):
     def save(self, folder: str | Path) -> Path:
         """Write `cards.safetensors` and `cards.json` into a folder.
 
+        Cards that are there are replaced by these, numbers and texts together.
+
         Returns:
             The folder.
-        """
-        from safetensors.numpy import save_file
 
+        Raises:
+            OSError: If they cannot be written; one sentence says why.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         tokens: dict[str, int] = {}
 
         def number(token: str) -> int:
             return tokens.setdefault(token, len(tokens))
 
         arrays = _arrays(self._cards, number)
-        save_file(arrays, folder / _NUMBERS)
+        name = secrets.token_hex(6)
         texts = {
             "schema_version": SCHEMA_VERSION,
+            _SAVE: name,
             "provenance": self.provenance,
             "tokens": list(tokens),
             "labels": [card.label for card in self._cards.values()],
             "urls": [card.url for card in self._cards.values()],
             "sources": [card.source for card in self._cards.values()],
         }
-        (folder / _TEXTS).write_text(json.dumps(texts), encoding="utf-8")
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            # The texts wait beside their place, whole, until the numbers are in theirs: whatever
+            # happens in between, `load` finds both of one save.
+            waiting = write_text(pending(folder / _TEXTS, name), json.dumps(texts))
+            try:
+                write_tensors(folder / _NUMBERS, arrays, {_SAVE: name})
+            finally:
+                if _save_of(folder / _NUMBERS) == name:
+                    waiting.replace(folder / _TEXTS)
+                else:
+                    waiting.unlink()
+        clear_stale(folder / _TEXTS)
         return folder
 
 
@@ -122,17 +151,45 @@ def load(folder: str | Path) -> CardSet:
 
     folder = Path(folder)
     for name in (_NUMBERS, _TEXTS):
-        if not (folder / name).is_file():
+        if not (folder / name).is_file() and not _waiting(folder):
             raise FileNotFoundError(f"No cards at {folder}: there is no {name} in it.")
     try:
         arrays = load_file(folder / _NUMBERS)
-        texts = json.loads((folder / _TEXTS).read_text(encoding="utf-8"))
+        texts = json.loads((_waiting(folder) or folder / _TEXTS).read_text(encoding="utf-8"))
         version = texts["schema_version"]
         if version != SCHEMA_VERSION:
             raise ValueError(f"schema {version} is not {SCHEMA_VERSION}; upgrade circuit-nb")
+        if texts.get(_SAVE) != _save_of(folder / _NUMBERS):
+            raise ValueError(f"{_NUMBERS} and {_TEXTS} come from two saves; save them again")
         return CardSet(_cards(arrays, texts), texts["provenance"])
-    except (SafetensorError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"The cards at {folder} cannot be read ({error}).") from error
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise ValueError(f"The cards at {shown(folder)} cannot be read ({said(error)}).") from error
+
+
+def _save_of(numbers: Path) -> str | None:
+    """Which save wrote the numbers; None where that is not known."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(numbers, framework="numpy") as file:
+            return (file.metadata() or {}).get(_SAVE)
+    except (SafetensorError, OSError):
+        return None
+
+
+def _waiting(folder: Path) -> Path | None:
+    """Texts that go with the numbers, where their save was stopped before they had their place."""
+    name = _save_of(folder / _NUMBERS)
+    path = pending(folder / _TEXTS, name) if name and _NAME.fullmatch(name) else None
+    return path if path is not None and path.is_file() else None
 
 
 def _cards(arrays: Mapping[str, npt.NDArray[Any]], texts: Mapping[str, Any]) -> dict[Key, Any]:

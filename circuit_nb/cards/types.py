@@ -67,9 +67,9 @@ class FeatureCard:
 
 
 def peak_token(example: Example) -> str:
-    """The token of an example at which the feature is strongest."""
-    strongest = max(range(len(example.tokens)), key=lambda i: example.activations[i])
-    return example.tokens[strongest]
+    """The token of an example at which the feature is strongest, of those at which it is active."""
+    on = [i for i, value in enumerate(example.activations) if value] or range(len(example.tokens))
+    return example.tokens[max(on, key=lambda i: example.activations[i])]
 
 
 def automatic_label(fires_on: Iterable[str], promotes: Iterable[str]) -> str:

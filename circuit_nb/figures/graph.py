@@ -1,53 +1,28 @@
 """The attribution graph as a Plotly figure: tokens along x, layers up y.
 
-The figure is a fixed list of named traces. What changes when a node is selected lives in its own
-small traces (`selection_traces`), so that a selection resends neither nodes nor background edges.
+The figure is a short list of named traces and a backdrop of shapes, drawn once for each filter, and
+of further shapes, which are all that a click changes (`Scene.moving`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 
-import numpy as np
 import plotly.graph_objects as go
 
 from circuit_nb.analysis import Path
+from circuit_nb.figures.measures import Measures
 from circuit_nb.figures.names import NO_LABELS, Labels, node_name, node_place
-from circuit_nb.figures.placement import TOKEN_LENGTH, Label, fit_labels
-from circuit_nb.figures.style import (
-    FONT,
-    GREY,
-    NEGATIVE,
-    POSITIVE,
-    SMALL,
-    hue,
-    number,
-    percent,
-    plotly_text,
-    shorten,
-    token_text,
-)
-from circuit_nb.figures.view import (
-    STEPS,
-    GraphView,
-    Measures,
-    Spec,
-    Trace,
-    coordinates,
-    graph_layout,
-    segments,
-    strength_steps,
-)
-from circuit_nb.graph import AttributionGraph, ErrorNode, Feature, Node, Supernode
+from circuit_nb.figures.naming import picture_name
+from circuit_nb.figures.scene import Scene, mark_text, written
+from circuit_nb.figures.story import story
+from circuit_nb.figures.style import FONT, GREY, SMALL, number, percent, plotly_text, shorten
+from circuit_nb.figures.view import GraphView, Room, Spec, Trace, graph_layout
+from circuit_nb.graph import AttributionGraph, ErrorNode, Feature, Node, Supernode, TargetNode
 
-BACKGROUND_EDGES = 300
-"""How many of the strongest edges are always drawn, faintly."""
-CROWD = 400
-"""Up to how many nodes no label may cover any."""
-LABEL_LENGTH = 22
-"""Characters of a label beside a node."""
-RING = 10.0
-"""By how much the ring of the selected node is wider than the node, pixels."""
+ORDER = ("errors", "tokens", "outputs", "features", "marks", "words")
+"""Every trace of the figure by name, from the back to the front."""
 
 
 def graph_figure(
@@ -56,299 +31,201 @@ def graph_figure(
     labels: Labels = NO_LABELS,
     selected: Node | None = None,
     supernodes: Sequence[Supernode] = (),
-    kept: float = 0.8,
+    kept: float | None = None,
     errors: bool = True,
+    everywhere: bool = False,
+    paths: Sequence[Path] | None = None,
+    room: Room | None = None,
 ) -> go.Figure:
-    """Draw an attribution graph: ● features, ◆ errors, ■ tokens below and outputs above.
+    """Draw an attribution graph: ● features, ◇ errors, ■ tokens below and outputs above.
 
     Args:
         graph: The graph, pruned or not.
         labels: Labels of features by (layer, index).
-        selected: A node whose edges are drawn signed: blue raises, vermillion lowers.
+        selected: A node whose edges are drawn signed, blue raises, vermillion lowers; by default
+            the likeliest output.
         supernodes: Groups of features, each in a colour of its own.
-        kept: Share of the influence whose nodes are drawn, 0 to 1.
+        kept: Share of the influence whose nodes are drawn, 0 to 1; by default so much that about
+            `measures.MOST` nodes are drawn.
         errors: Whether error nodes are drawn.
+        everywhere: Whether features that fire on nearly everything are drawn.
+        paths: Paths to highlight; by default the one `figures.story` finds.
+        room: Size in pixels. By default the figure is as wide as where it is shown, at least 868
+            pixels.
 
     Returns:
-        The figure; it is not shown.
+        The figure; it is not shown. `figure.layout.meta["summary"]` says how many nodes are drawn.
     """
-    always = frozenset([selected] if selected else []) | {
-        f for s in supernodes for f in s.features if f in graph
-    }
-    view = GraphView(Measures(graph), kept, errors, always)
-    traces = {
-        **background_traces(view),
-        **selection_traces(view, selected, labels=labels, supernodes=supernodes),
-        **node_traces(view, labels=labels, supernodes=supernodes),
-    }
-    return go.Figure(assemble(view, traces))
+    return graph_figures(
+        graph,
+        [room],
+        labels=labels,
+        selected=selected,
+        supernodes=supernodes,
+        kept=kept,
+        errors=errors,
+        everywhere=everywhere,
+        paths=paths,
+    )[0]
 
 
-ORDER = (
-    *(f"edges {step}" for step in range(3)),
-    *(f"{sign} {step}" for sign in ("raises", "lowers") for step in (2, 1, 0)),
-    "path raises",
-    "path lowers",
-    "pinned",
-    "selected",
-    "errors",
-    "tokens",
-    "outputs",
-    "features",
-    "switched",
-    "labels",
-)
-"""Every trace of the figure by name, from the back to the front."""
+def graph_figures(
+    graph: AttributionGraph,
+    rooms: Sequence[Room | None],
+    *,
+    labels: Labels = NO_LABELS,
+    selected: Node | None = None,
+    supernodes: Sequence[Supernode] = (),
+    kept: float | None = None,
+    errors: bool = True,
+    everywhere: bool = False,
+    paths: Sequence[Path] | None = None,
+) -> list[go.Figure]:
+    """What `graph_figure` draws, for several sizes at once."""
+    measures = Measures(graph)
+    if paths is None:
+        found = story(measures, labels)
+        paths = [found] if found else []
+    if selected is None and graph.targets:
+        selected = TargetNode(0)
+    grouped = (f for s in supernodes for f in s.features)
+    always = {*grouped, *(n for p in paths for n in p.nodes), selected}
+    view = partial(
+        GraphView,
+        measures,
+        measures.usual if kept is None else kept,
+        errors,
+        frozenset(n for n in always if n is not None and n in graph),
+        everywhere,
+    )
+    figures: list[go.Figure] = []
+    for room in rooms:
+        scene = Scene(view(room=room or Room()), labels, tuple(supernodes), (), tuple(paths))
+        spec = graph_spec(scene, selected)
+        if room is not None:
+            spec["layout"]["width"] = room.width
+        figures.append(go.Figure(spec))
+    return figures
 
 
-def assemble(view: GraphView, traces: dict[str, Trace]) -> Spec:
-    """The figure of a view from its traces; those missing are there, empty."""
-    empty: Trace = {"type": "scatter", "x": [], "y": [], "mode": "lines", "hoverinfo": "skip"}
-    data = [{"name": name, **empty, **traces.get(name, {})} for name in ORDER]
-    return {"data": data, "layout": graph_layout(view)}
-
-
-def background_traces(view: GraphView) -> dict[str, Trace]:
-    """The strongest edges between drawn nodes, faint, in three steps of strength."""
-    graph = view.graph
-    rows = view.shown[graph.rows]
-    columns = view.shown[: graph.blocks.tokens.stop]
-    flow = np.where(rows[:, None] & columns, view.measures.flow, 0).ravel()
-    best = np.flatnonzero(flow)
-    if len(best) > BACKGROUND_EDGES:
-        best = best[np.argpartition(flow[best], -BACKGROUND_EDGES)[-BACKGROUND_EDGES:]]
-    strength = flow[best]
-    row, column = np.divmod(best, len(columns))
-    targets, sources = graph.rows[row], column
-    traces: dict[str, Trace] = {}
-    for step, chosen in enumerate(strength_steps(strength)):
-        traces[f"edges {step}"] = {
-            **segments(view.placement, sources[chosen], targets[chosen]),
-            "line": {"color": GREY, "width": STEPS[step][1] * 0.6},
-            "opacity": (0.4, 0.28, 0.16)[step],
-        }
-    return traces
-
-
-def selection_traces(
-    view: GraphView,
-    selected: Node | None,
+def graph_spec(
+    scene: Scene,
+    selected: Node | None = None,
     *,
     links: str = "both",
-    labels: Labels = NO_LABELS,
-    supernodes: Sequence[Supernode] = (),
-) -> dict[str, Trace]:
-    """What a selection changes: the node's ring, its edges by sign and strength, the labels.
-
-    Args:
-        view: What is drawn.
-        selected: The node, or None.
-        links: `inputs`, `outputs` or `both`.
-        labels: Labels of features by (layer, index).
-        supernodes: Groups whose labels come first.
-    """
-    node = selected if selected is not None and selected in view.graph else None
-    return {
-        **_edges_of(view, node, links),
-        "selected": _ring(view, [node] if node else [], RING, "#000000", 2.0),
-        "labels": _label_trace(view, node, labels, supernodes),
-    }
-
-
-def _edges_of(view: GraphView, node: Node | None, links: str) -> dict[str, Trace]:
-    graph = view.graph
-    traces: dict[str, Trace] = {}
-    sources, targets, weights = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
-    if node is not None:
-        own = graph.number(node)
-        into, out = graph.inputs(node), graph.outputs(node)
-        if links in ("inputs", "both"):
-            found = np.flatnonzero(into)
-            sources, weights = np.append(sources, found), np.append(weights, into[found])
-            targets = np.append(targets, np.full(len(found), own))
-        if links in ("outputs", "both"):
-            found = np.flatnonzero(out)
-            targets, weights = np.append(targets, graph.rows[found]), np.append(weights, out[found])
-            sources = np.append(sources, np.full(len(found), own))
-    drawn = view.shown[sources] & view.shown[targets]
-    sources, targets, weights = sources[drawn], targets[drawn], weights[drawn]
-    steps = strength_steps(np.abs(weights))
-    for sign, name, colour in ((1, "raises", POSITIVE), (-1, "lowers", NEGATIVE)):
-        for step, (_, width, opacity) in enumerate(STEPS):
-            chosen = steps[step][np.sign(weights[steps[step]]) == sign]
-            traces[f"{name} {step}"] = {
-                **segments(view.placement, sources[chosen], targets[chosen]),
-                "line": {"color": colour, "width": width},
-                "opacity": opacity,
-            }
-    return traces
-
-
-def path_traces(view: GraphView, paths: Sequence[Path]) -> dict[str, Trace]:
-    """Highlighted paths: each edge thick, coloured by the sign of its path."""
-    traces: dict[str, Trace] = {}
-    for sign, name, colour in ((1, "path raises", POSITIVE), (-1, "path lowers", NEGATIVE)):
-        numbers = [[view.graph.number(n) for n in p.nodes] for p in paths if p.sign == sign]
-        sources = np.array([n for chain in numbers for n in chain[:-1]], dtype=np.int64)
-        targets = np.array([n for chain in numbers for n in chain[1:]], dtype=np.int64)
-        traces[name] = {
-            **segments(view.placement, sources, targets),
-            "line": {"color": colour, "width": 5},
-            "opacity": 0.55,
-        }
-    return traces
-
-
-def _ring(
-    view: GraphView, nodes: Collection[Node], extra: float, colour: str, width: float
-) -> Trace:
-    numbers = [view.graph.number(n) for n in nodes if n in view.graph]
-    numbers = [n for n in numbers if view.shown[n]]
-    return {
-        "x": coordinates(view.placement.x[numbers]),
-        "y": coordinates(view.placement.y[numbers]),
-        "mode": "markers",
-        "marker": {
-            "symbol": "circle-open",
-            "size": (view.sizes()[numbers] + extra).tolist(),
-            "color": GREY if colour == "#000000" else colour,
-            "line": {"width": width},
-        },
-    }
-
-
-def pinned_trace(view: GraphView, pinned: Collection[Node]) -> dict[str, Trace]:
-    """A thin ring around every pinned node."""
-    return {"pinned": _ring(view, pinned, 5.0, GREY, 1.0)}
-
-
-def switched_trace(view: GraphView, switched: Collection[Node]) -> dict[str, Trace]:
-    """A cross over every node that a switch holds at another value."""
-    trace = _ring(view, switched, 4.0, NEGATIVE, 2.0)
-    trace["marker"]["symbol"] = "x-thin"
-    trace["marker"]["line"] = {"width": 2.0, "color": NEGATIVE}
-    return {"switched": trace}
-
-
-def node_traces(
-    view: GraphView,
-    *,
-    labels: Labels = NO_LABELS,
-    supernodes: Sequence[Supernode] = (),
+    switched: Collection[Node] = (),
     notes: Labels = NO_LABELS,
-) -> dict[str, Trace]:
-    """The nodes, one trace a kind, with what hovering says.
+) -> Spec:
+    """The whole figure of a scene as plain data.
 
     Args:
-        view: What is drawn.
-        labels: Labels of features by (layer, index).
-        supernodes: Groups of features, each in its colour.
+        scene: What is drawn.
+        selected: The node whose edges are drawn signed.
+        links: Which of them: `inputs`, `outputs` or `both`.
+        switched: Nodes that a switch holds at another value.
         notes: A further line for the hover of a feature, by (layer, index).
     """
+    traces = scene_traces(scene, notes=notes)
+    layout = graph_layout(scene.view, scene.bold)
+    moving = scene.moving(selected, links=links, switched=switched)
+    layout["shapes"] = [*scene.backdrop, *moving]
+    layout["meta"] = {"summary": scene.view.summary}
+    return {"data": [{"name": name, **traces[name]} for name in ORDER], "layout": layout}
+
+
+def scene_traces(scene: Scene, *, notes: Labels = NO_LABELS) -> dict[str, Trace]:
+    """The traces of a scene by name; a selection changes none of them.
+
+    Args:
+        scene: What is drawn.
+        notes: A further line for the hover of a feature, by (layer, index).
+    """
+    view = scene.view
     blocks = view.graph.blocks
-    colours = [GREY] * view.graph.n_nodes
-    for place_, supernode in enumerate(supernodes):
-        for feature in supernode.features:
-            if feature in view.graph:
-                colours[view.graph.number(feature)] = hue(place_)
     kinds = {
         "features": (blocks.features, "circle"),
-        "errors": (blocks.errors, "diamond"),
+        "errors": (blocks.errors, "diamond-open"),
         "tokens": (blocks.tokens, "square"),
         "outputs": (blocks.targets, "square"),
     }
-    sizes, opacities = view.sizes(), view.opacities()
     traces: dict[str, Trace] = {}
+    drawn = view.numbers[view.drawn[view.numbers]]
     for name, (block, symbol) in kinds.items():
-        numbers = view.numbers[(view.numbers >= block.start) & (view.numbers < block.stop)]
+        numbers = drawn[(drawn >= block.start) & (drawn < block.stop)]
         traces[name] = {
-            "x": coordinates(view.placement.x[numbers]),
-            "y": coordinates(view.placement.y[numbers]),
+            "type": "scatter",
+            "x": view.x[numbers].tolist(),
+            "y": view.y[numbers].tolist(),
             "mode": "markers",
             "customdata": numbers.tolist(),
-            "hovertext": [_hover(view, int(n), labels, notes) for n in numbers],
+            "hovertext": [_hover(scene, int(n), notes) for n in numbers],
             "hoverinfo": "text",
             "marker": {
                 "symbol": symbol,
-                "size": sizes[numbers].tolist(),
-                "opacity": opacities[numbers].tolist(),
-                "color": [colours[n] for n in numbers],
-                "line": {"width": 0},
+                "size": view.sizes[numbers].tolist(),
+                "opacity": view.opacities[numbers].tolist(),
+                "color": [scene.colours[n] for n in numbers],
+                "line": {"width": 1.0 if symbol.endswith("open") else 0},
             },
         }
+    traces["marks"] = _marks(scene)
+    traces["words"] = _words(scene)
     return traces
 
 
-def _hover(view: GraphView, at: int, labels: Labels, notes: Labels) -> str:
-    graph = view.graph
+def _marks(scene: Scene) -> Trace:
+    view, marks = scene.view, scene.view.placement.marks
+    return {
+        "type": "scatter",
+        "x": [view.across(m.x) for m in marks],
+        "y": [view.up(m.y) for m in marks],
+        "mode": "markers+text",
+        "customdata": [list(m.place) for m in marks],
+        "text": [mark_text(len(m.numbers)) for m in marks],
+        "textposition": "middle center",
+        "textfont": {"size": SMALL, "color": GREY, "family": FONT},
+        "hovertext": [_mark_hover(scene, m.numbers) for m in marks],
+        "hoverinfo": "text",
+        "marker": {"size": 15, "opacity": 0, "symbol": "circle", "color": GREY},
+    }
+
+
+def _mark_hover(scene: Scene, numbers: Sequence[int]) -> str:
+    graph = scene.view.graph
+    names = [node_name(graph, graph.nodes[n], scene.labels) for n in numbers[:8]]
+    lines = [plotly_text(shorten(name, 40)) for name in names]
+    more = [f"and {len(numbers) - 8} more"] if len(numbers) > 8 else []
+    return "<br>".join([f"<b>{len(numbers)} nodes; click to open</b>", *lines, *more])
+
+
+def _words(scene: Scene) -> Trace:
+    view, words = scene.view, scene.standing.words
+    return {
+        "type": "scatter",
+        "x": [view.across(w.x) for w in words],
+        "y": [view.up(w.y) for w in words],
+        "mode": "text",
+        "text": [written(w) for w in words],
+        "textposition": [f"middle {w.side}" for w in words],
+        "textfont": {"size": [w.size for w in words], "color": GREY, "family": FONT},
+        "hoverinfo": "skip",
+    }
+
+
+def _hover(scene: Scene, at: int, notes: Labels) -> str:
+    graph, view = scene.view.graph, scene.view
     node = graph.nodes[at]
+    name = node_name(graph, node, scene.labels)
     lines = [
-        f"<b>{plotly_text(shorten(node_name(graph, node, labels), 60))}</b>",
+        f"<b>{plotly_text(shorten(name, 60))}</b>",
         plotly_text(node_place(graph, node)),
     ]
     if isinstance(node, Feature):
         lines.append(f"feature {node.index}, activation {number(float(graph.activations[at]))}")
+        if view.measures.everywhere[at] or (node.layer, node.index) not in scene.labels:
+            lines.append(plotly_text(picture_name(view.measures, node)))
     if isinstance(node, Feature | ErrorNode):
         lines.append(f"influence {percent(float(view.influence[at]))}")
     if isinstance(node, Feature) and (note := notes.get((node.layer, node.index))):
         lines.append(plotly_text(shorten(note, 80)))
     return "<br>".join(lines)
-
-
-def _label_trace(
-    view: GraphView, selected: Node | None, labels: Labels, supernodes: Sequence[Supernode]
-) -> Trace:
-    outputs = view.graph.blocks.targets
-    sizes = np.maximum(view.sizes() + 3, 12)
-    if selected is not None:
-        sizes[view.graph.number(selected)] += RING
-    placed = [
-        Label(n, _output_text(view.graph, n - outputs.start), "top center")
-        for n in view.numbers[view.numbers >= outputs.start].tolist()
-    ]
-    wanted = _wanted_labels(view, selected, labels, supernodes)
-    drawn = view.numbers.tolist()
-    taken = drawn if len(drawn) <= CROWD else [n for n, _ in wanted]
-    placed += fit_labels(view.placement, wanted, taken=taken, sizes=sizes)
-    numbers = [label.number for label in placed]
-    return {
-        "x": coordinates(view.placement.x[numbers]),
-        "y": coordinates(view.placement.y[numbers]),
-        "mode": "markers+text",
-        "marker": {"size": sizes[numbers].tolist(), "opacity": 0},
-        "text": [plotly_text(label.text) for label in placed],
-        "textposition": [label.side for label in placed],
-        "textfont": {"size": SMALL, "color": GREY, "family": FONT},
-        "cliponaxis": False,
-    }
-
-
-def _output_text(graph: AttributionGraph, index: int) -> str:
-    share = percent(float(graph.target_probabilities[index]))
-    return f"{shorten(token_text(graph.targets[index]), TOKEN_LENGTH)} {share}"
-
-
-def _wanted_labels(
-    view: GraphView, selected: Node | None, labels: Labels, supernodes: Sequence[Supernode]
-) -> list[tuple[int, str]]:
-    """Features by importance: the selected one, one of each supernode, then by influence."""
-    graph = view.graph
-    ranked = sorted(
-        (n for n in view.numbers.tolist() if n < graph.blocks.features.stop),
-        key=lambda n: -float(view.influence[n]),
-    )
-    group_of = {graph.number(f): s for s in supernodes for f in s.features if f in graph}
-    first = [graph.number(selected)] if isinstance(selected, Feature) else []
-    wanted: list[tuple[int, str]] = []
-    said: set[tuple[object, ...]] = set()
-    for at in [*first, *ranked[:60]]:
-        node = graph.nodes[at]
-        assert isinstance(node, Feature)
-        group = group_of.get(at)
-        text = group.name if group else labels.get((node.layer, node.index), "")
-        # A supernode is named once, at its strongest feature; neighbours of one name share it.
-        key = (group,) if group else (text, node.layer, node.position)
-        if text and key not in said:
-            said.add(key)
-            wanted.append((at, shorten(text, LABEL_LENGTH)))
-    return wanted

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from circuit_nb.figures.style import percent, token_text
+from circuit_nb.figures.style import percent, shorten, token_text
 from circuit_nb.graph import AttributionGraph, ErrorNode, Feature, Node, TokenNode
 
 Labels: TypeAlias = Mapping[tuple[int, int], str]
 """Labels of features by (layer, index)."""
 
 NO_LABELS: Labels = {}
+OUTPUT_LENGTH = 16
+"""Characters of an output on the picture."""
 
 
 def node_name(graph: AttributionGraph, node: Node, labels: Labels = NO_LABELS) -> str:
@@ -57,3 +59,19 @@ def node_title(graph: AttributionGraph, node: Node, labels: Labels = NO_LABELS) 
 
 def _at(graph: AttributionGraph, position: int) -> str:
     return f"{token_text(graph.tokens[position])} ({position})"
+
+
+def output_text(graph: AttributionGraph, index: int) -> str:
+    """An output and its probability, as the picture says them; plain text, not escaped."""
+    share = percent(float(graph.target_probabilities[index]))
+    return f"{shorten(token_text(graph.targets[index]), OUTPUT_LENGTH)} {share}"
+
+
+FIRES_ON, PROMOTES = "fires on ", " → promotes "
+"""How labels that were made up from what a feature does begin, and go on."""
+
+
+def is_named(labels: Labels, key: tuple[int, int]) -> bool:
+    """Whether a feature has a label that says what it stands for, not only what it fires on."""
+    label = labels.get(key, "").strip()
+    return bool(label) and not label.startswith(FIRES_ON)

@@ -7,6 +7,7 @@ of its own, and `html_text` for HTML and SVG; nothing else may pass such text on
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -22,9 +23,24 @@ SUPERNODE_HUES = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 SMALL, BODY, TITLE = 11, 12, 14
 """The type scale, in pixels."""
-CHARACTER_WIDTH = 0.56
-"""Mean width of a character as a share of the font size; a little generous."""
+LEADING = 1.25
+"""Distance of two lines of a text, as a share of its size."""
+_WIDTHS = {
+    **dict.fromkeys("ijl.,:;'|!·I ", 0.33),
+    **dict.fromkeys('frtJ()-[]/\\"', 0.42),
+    **dict.fromkeys("csz?_*`", 0.56),
+    **dict.fromkeys("ABCDEFGHKLNOPQRSTUVXYZ&", 0.75),
+    **dict.fromkeys("w<>=+~^#−×␣⏎", 0.84),
+    **dict.fromkeys("mMW%@…→", 1.0),
+}
+"""Widths as shares of the font size: the larger of Arial's and DejaVu Sans', so that a text is
+hardly ever wider than what is kept free for it."""
+_LETTER, _WIDE, _BOLD = 0.645, 1.05, 1.13
 
+LEGEND = (
+    "● feature  ◇ error  ■ token, output · edges of the selected node: blue raises, orange lowers"
+)
+"""What the marks of the graph mean, as plain text."""
 TICKS = {"ticks": "outside", "ticklen": 5, "tickcolor": "rgba(0,0,0,0)"}
 """Axis properties that hold tick labels a little away from the axis."""
 
@@ -85,10 +101,36 @@ def shorten(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
-def text_width(text: str, size: int = BODY) -> float:
-    """About how wide the text is drawn, in pixels."""
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return (len(text) + 0.8 * wide) * CHARACTER_WIDTH * size
+def text_width(text: str, size: int = BODY, *, bold: bool = False) -> float:
+    """How wide the text is drawn at most, in pixels."""
+    return sum(map(_width, text)) * size * (_BOLD if bold else 1.0)
+
+
+def _width(character: str) -> float:
+    if character in _WIDTHS or character < "\x7f":
+        return _WIDTHS.get(character, _LETTER)
+    return _WIDE if unicodedata.east_asian_width(character) in "WF" else 0.9
+
+
+def two_lines(text: str, length: int) -> str:
+    """The text on one line, or on two, of at most `length` characters each.
+
+    It is broken after a word, a slash or a comma. What does not fit is left out, with an ellipsis.
+    """
+    if len(text) <= length:
+        return text
+    pieces = re.findall(r"[^ /,]+[ /,]*|[ /,]+", text)
+    # Broken where the longer of the two lines is shortest.
+    breaks = [
+        ("".join(pieces[:i]).rstrip(), "".join(pieces[i:]).lstrip()) for i in range(1, len(pieces))
+    ]
+    fitting = [pair for pair in breaks if len(pair[0]) <= length]
+    whole = [pair for pair in fitting if len(pair[1]) <= length]
+    if whole:
+        return "\n".join(min(whole, key=lambda pair: max(map(len, pair))))
+    if fitting:
+        return f"{fitting[-1][0]}\n{shorten(fitting[-1][1], length)}"
+    return shorten(text, length)
 
 
 def percent(share: float) -> str:

@@ -1,6 +1,6 @@
 """The library's own figures as plain SVG: where no JavaScript runs, and where it would be slow.
 
-Draws what `circuit_nb.figures` puts into a figure (scatter, bars, rectangles, tick labels) and no
+Draws what `circuit_nb.figures` puts into a figure (scatter, bars, shapes, tick labels) and no
 more; it is not a renderer for every Plotly figure.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from circuit_nb.figures.placement import beside
-from circuit_nb.figures.style import BODY, FONT, GREY, SMALL, html_text
+from circuit_nb.figures.style import BODY, FONT, GREY, LEADING, SMALL, html_text
+from circuit_nb.figures.svg_shapes import Area, begin, outline
 from circuit_nb.figures.view import Spec, Trace
 
 _TAG = re.compile(r"<[^<>]*>")
@@ -48,37 +48,18 @@ def draw(
     """The elements of a figure, and its width and height in pixels."""
     spec: Spec = figure if isinstance(figure, dict) else figure.to_plotly_json()
     layout: Spec = spec["layout"]
-    area = _Area(layout, width)
+    area = Area(layout, width)
     titles: dict[str, str] = layout.get("meta") or {}
     parts = [
         *_ticks(layout, area),
-        *(_rectangle(s, area, titles, keys) for s in layout.get("shapes") or ()),
+        *(_shape(s, area, titles, keys) for s in layout.get("shapes") or () if not _is_above(s)),
     ]
     for trace in spec["data"]:
         if trace["type"] == "scatter":
             parts += [*_line(trace, area), *_markers(trace, area), *_texts(trace, area)]
     parts += _bars(spec, area)
+    parts += (_shape(s, area, titles, keys) for s in layout.get("shapes") or () if _is_above(s))
     return "".join(parts), (area.width, area.height)
-
-
-class _Area:
-    """Maps data coordinates to pixels of the drawing."""
-
-    def __init__(self, layout: Spec, width: int) -> None:
-        self.width = float(layout.get("width") or width)
-        self.height = float(layout["height"])
-        margin = layout["margin"]
-        self.left, self.right = float(margin["l"]), self.width - float(margin["r"])
-        self.top, self.bottom = float(margin["t"]), self.height - float(margin["b"])
-        self._x, self._y = layout["xaxis"]["range"], layout["yaxis"]["range"]
-
-    def x(self, value: float) -> float:
-        low, high = self._x
-        return round(self.left + (value - low) / (high - low) * (self.right - self.left), 1)
-
-    def y(self, value: float) -> float:
-        low, high = self._y
-        return round(self.bottom - (value - low) / (high - low) * (self.bottom - self.top), 1)
 
 
 def _plain(text: str) -> str:
@@ -91,13 +72,17 @@ def _title(text: str | None) -> str:
 
 
 def _text(x: float, y: float, text: str, *, anchor: str, size: float, colour: str = GREY) -> str:
-    return (
-        f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" font-size="{size:g}" '
-        f'fill="{colour}">{_plain(text)}</text>'
+    """A text of one or more lines, the last of which stands at y."""
+    weight = ' font-weight="600"' if text.startswith("<b>") else ""
+    lines = text.split("<br>")
+    return "".join(
+        f'<text x="{x:g}" y="{y - (len(lines) - 1 - i) * LEADING * size:g}" text-anchor="{anchor}" '
+        f'font-size="{size:g}" fill="{colour}"{weight}>{_plain(line)}</text>'
+        for i, line in enumerate(lines)
     )
 
 
-def _ticks(layout: Spec, area: _Area) -> Iterator[str]:
+def _ticks(layout: Spec, area: Area) -> Iterator[str]:
     for name in ("xaxis", "yaxis"):
         axis = layout[name]
         if axis.get("visible") is False or axis.get("showticklabels") is False:
@@ -114,13 +99,13 @@ def _each(value: Any, count: int) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value] * count
 
 
-def _places(trace: Trace, area: _Area) -> list[tuple[float, float] | None]:
+def _places(trace: Trace, area: Area) -> list[tuple[float, float] | None]:
     """Pixels of each point; None for a gap."""
     pairs = zip(trace["x"], trace["y"], strict=True)
     return [None if x is None or y is None else (area.x(x), area.y(y)) for x, y in pairs]
 
 
-def _line(trace: Trace, area: _Area) -> Iterator[str]:
+def _line(trace: Trace, area: Area) -> Iterator[str]:
     steps: list[str] = []
     pen = "M"
     for place in _places(trace, area) if trace["mode"] == "lines" else ():
@@ -137,7 +122,7 @@ def _line(trace: Trace, area: _Area) -> Iterator[str]:
         )
 
 
-def _markers(trace: Trace, area: _Area) -> Iterator[str]:
+def _markers(trace: Trace, area: Area) -> Iterator[str]:
     marker = trace.get("marker", {})
     if "markers" not in trace["mode"] or marker.get("opacity") == 0:
         return
@@ -166,6 +151,8 @@ def _symbol(symbol: str, at: tuple[float, float], half: float, colour: str, bord
         "circle-open": f'<circle cx="{x:g}" cy="{y:g}" r="{half:g}" {stroke}/>',
         "square": f'<rect x="{x - half:g}" y="{y - half:g}" width="{2 * half:g}" '
         f'height="{2 * half:g}" fill="{colour}"/>',
+        "diamond-open": f'<path d="M{x:g} {y - far:g}l{far:g} {far:g}l-{far:g} {far:g}'
+        f'l-{far:g} -{far:g}z" {stroke}/>',
         "diamond": f'<path d="M{x:g} {y - far:g}l{far:g} {far:g}l-{far:g} {far:g}'
         f'l-{far:g} -{far:g}z" fill="{colour}"/>',
         "x-thin": f'<path d="M{x - half:g} {y - half:g}l{2 * half:g} {2 * half:g}'
@@ -173,31 +160,52 @@ def _symbol(symbol: str, at: tuple[float, float], half: float, colour: str, bord
     }[symbol]
 
 
-def _texts(trace: Trace, area: _Area) -> Iterator[str]:
+def _texts(trace: Trace, area: Area) -> Iterator[str]:
     if "text" not in trace["mode"] or not trace["text"]:
         return
     places, font = _places(trace, area), trace["textfont"]
+    fonts = _each(font["size"], len(places))
     sides = _each(trace["textposition"], len(places))
     sizes = _each(trace.get("marker", {}).get("size", 0.0), len(places))
     yield f'<g opacity="{trace.get("opacity", 1):g}" pointer-events="none">'
-    for place, side, marker, text in zip(places, sides, sizes, trace["text"], strict=True):
+    each = zip(places, sides, sizes, trace["text"], fonts, strict=True)
+    for place, side, marker, text, size in each:
         if place is not None and text:
-            x, y, anchor = _beside(place, side, font["size"], beside(marker))
-            yield _text(x, y, text, anchor=anchor, size=font["size"], colour=font["color"])
+            x, y, anchor = _beside(place, side, size, beside(marker), 1 + text.count("<br>"))
+            yield _text(x, y, text, anchor=anchor, size=size, colour=font["color"])
     yield "</g>"
 
 
+def beside(size: float) -> float:
+    """How far from a marker's middle Plotly writes its text, pixels."""
+    return size / 2 / 0.8 + 1 if size else 0.0
+
+
 def _beside(
-    at: tuple[float, float], side: str, size: float, gap: float
+    at: tuple[float, float], side: str, size: float, gap: float, lines: int
 ) -> tuple[float, float, str]:
+    """Where the last line of a text stands, and which part of it."""
     vertical, horizontal = side.split()
-    lift = {"top": -gap - 0.25 * size, "middle": 0.36 * size, "bottom": gap + 0.75 * size}[vertical]
+    below = (lines - 1) * LEADING * size
+    lift = {
+        "top": -gap - 0.25 * size,
+        "middle": 0.36 * size + below / 2,
+        "bottom": gap + 0.75 * size + below,
+    }[vertical]
     shift = {"left": -gap, "center": 0.0, "right": gap}[horizontal]
     anchor = {"left": "end", "center": "middle", "right": "start"}[horizontal]
     return at[0] + shift, at[1] + lift, anchor
 
 
-def _rectangle(shape: Spec, area: _Area, titles: dict[str, str], keys: bool) -> str:
+def _is_above(shape: Spec) -> bool:
+    return shape.get("layer", "above") == "above"
+
+
+def _shape(shape: Spec, area: Area, titles: dict[str, str], keys: bool) -> str:
+    if "label" in shape:
+        return _label(shape, area)
+    if shape["type"] != "rect":
+        return outline(shape, area)
     left, right = sorted((area.x(shape["x0"]), area.x(shape["x1"])))
     top, bottom = sorted((area.y(shape["y0"]), area.y(shape["y1"])))
     key = f' data-key="{html_text(shape["name"])}" tabindex="0" role="button"' if keys else ""
@@ -210,7 +218,17 @@ def _rectangle(shape: Spec, area: _Area, titles: dict[str, str], keys: bool) -> 
     )
 
 
-def _bars(spec: Spec, area: _Area) -> Iterator[str]:
+def _label(shape: Spec, area: Area) -> str:
+    """A text whose middle is at the shape's place, or that begins or ends there."""
+    label = shape["label"]
+    anchor = {"left": "start", "center": "middle", "right": "end"}[label["xanchor"]]
+    size, text = label["font"]["size"], label["text"]
+    x, y = begin(shape, area)
+    below = 0.36 * size + text.count("<br>") * LEADING * size / 2
+    return _text(x, y + below, text, anchor=anchor, size=size)
+
+
+def _bars(spec: Spec, area: Area) -> Iterator[str]:
     traces = [t for t in spec["data"] if t["type"] == "bar"]
     thickness = 0.75 / max(len(traces), 1)
     for number, trace in enumerate(traces):
@@ -221,7 +239,7 @@ def _bars(spec: Spec, area: _Area) -> Iterator[str]:
             yield from _upright(trace, area)
 
 
-def _flat(trace: Trace, area: _Area, shift: float, thickness: float) -> Iterator[str]:
+def _flat(trace: Trace, area: Area, shift: float, thickness: float) -> Iterator[str]:
     marker, count = trace["marker"], len(trace["y"])
     colours = _each(marker["color"], count)
     rows = zip(trace["y"], trace["x"], colours, trace["text"], trace["hovertext"], strict=True)
@@ -237,7 +255,7 @@ def _flat(trace: Trace, area: _Area, shift: float, thickness: float) -> Iterator
         yield _text(at, sum(ends) / 2 + 4, text, anchor=anchor, size=SMALL)
 
 
-def _upright(trace: Trace, area: _Area) -> Iterator[str]:
+def _upright(trace: Trace, area: Area) -> Iterator[str]:
     bars = zip(trace["x"], trace["y"], trace["width"], trace["hovertext"], strict=True)
     for x, y, width, hover in bars:
         left, right = area.x(x - width / 2), area.x(x + width / 2)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from circuit_nb.hub.http_client import httpx
+from circuit_nb.hub.watch import Stalled
 
 _TOKEN_PLACES = (
     "the Colab secret HF_TOKEN, the environment variable HF_TOKEN, or `hf auth login` "
@@ -31,10 +32,17 @@ class Place:
         return self.repo + path + (f"@{self.revision}" if self.revision else "")
 
 
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError)
+"""What the client raises where a reply is not what it takes for granted."""
+
+
 @contextmanager
 def explained(place: Place) -> Generator[None, None, None]:
-    """Say in one sentence what went wrong at the Hub and what to do."""
-    from huggingface_hub import errors
+    """Say in one sentence what went wrong at the Hub and what to do.
+
+    Within it there is to be nothing but calls of the client.
+    """
+    from huggingface_hub import constants, errors
 
     page = f"https://huggingface.co/{place.repo}"
     try:
@@ -59,11 +67,31 @@ def explained(place: Place) -> Generator[None, None, None]:
         raise ConnectionError(_offline(place)) from None
     except errors.HfHubHTTPError as error:
         raise _refused(place, error) from None
+    except errors.HFValidationError:
+        raise ValueError(
+            f"{place.repo!r} is no name that the Hub allows; check it at {page}."
+        ) from None
+    except Stalled as error:
+        raise ConnectionError(
+            f"The Hub does not answer in time for {place} ({error}): check the network and run "
+            "this again; finished files are kept, and HF_HUB_OFFLINE=1 takes what is complete."
+        ) from None
+    except httpx().DecodingError:
+        raise _not_the_hub(place, constants.ENDPOINT) from None
     except httpx().HTTPError as error:
         raise ConnectionError(
             f"The Hub cannot be reached for {place} ({type(error).__name__}): check the network "
             "and run this again; finished files are kept."
         ) from None
+    except _UNREADABLE:
+        raise _not_the_hub(place, constants.ENDPOINT) from None
+
+
+def _not_the_hub(place: Place, endpoint: str) -> ConnectionError:
+    return ConnectionError(
+        f"What answers at {endpoint} for {place} is not the Hub: a proxy, or a page to log in to "
+        "this network, may stand in between. Open the address in a browser, then run this again."
+    )
 
 
 def _offline(place: Place) -> str:

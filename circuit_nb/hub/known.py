@@ -171,3 +171,16 @@ def neuronpedia_ids(transcoders: str) -> NeuronpediaIds | None:
     name = transcoders.split("@", 1)[0].strip("/").lower()
     found = (pair for pair in known_models() if pair.transcoders.lower() == name)
     return next((pair.neuronpedia for pair in found), None)
+
+
+def neuronpedia_ids_of_scan(scan: str) -> NeuronpediaIds | None:
+    """How Neuronpedia calls a set whose config names its scan; None if it is not known there.
+
+    Args:
+        scan: `model id/source set`, or of one layer `model id/layer-source set`.
+    """
+    model_id, _, source_set = scan.partition("/")
+    of_layer = source_set.partition("-")[2] if source_set.partition("-")[0].isdigit() else ""
+    named = {(model_id, source_set), (model_id, of_layer)}
+    found = (pair.neuronpedia for pair in known_models() if pair.neuronpedia)
+    return next((ids for ids in found if tuple(ids) in named), None)

@@ -16,6 +16,7 @@ import warnings
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,6 +26,7 @@ import yaml
 from circuit_nb.hub import known
 from circuit_nb.hub.embedded import EMBEDDED
 from circuit_nb.hub.errors import Place, explained
+from circuit_nb.hub.watch import Watch
 
 _MAX_CONFIG = 1_000_000
 _MARGIN = 10**9
@@ -226,7 +228,7 @@ def _fetch(
     place: Place, patterns: Sequence[str], ignore: Sequence[str] = (), *, in_memory: bool = False
 ) -> Path:
     """The folder of a repository's snapshot that holds all its files that fit the patterns."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import get_session, snapshot_download
     from huggingface_hub.errors import DryRunError
 
     chosen: dict[str, Any] = {
@@ -235,13 +237,21 @@ def _fetch(
         "allow_patterns": list(patterns),
         "ignore_patterns": list(ignore),
     }
+
+    watch = Watch()
+
+    def ask(**more: Any) -> Any:
+        with watch.over(get_session()):
+            return snapshot_download(**chosen, **more)
+
     with explained(place):
         try:
-            planned: list[Any] = snapshot_download(**chosen, dry_run=True, tqdm_class=_silent())
+            planned: list[Any] = watch.run(partial(ask, dry_run=True, tqdm_class=_silent()))
         except DryRunError:  # Not reachable: the client looks in its cache.
             planned = []
-        _check_room(place, planned, in_memory=in_memory)
-        folder = Path(snapshot_download(**chosen))
+    _check_room(place, planned, in_memory=in_memory)
+    with explained(place):
+        folder = Path(watch.run(ask))
     fresh = {file.filename for file in planned if file.will_download}
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from circuit_nb.figures.table import Table
 from circuit_nb.graph import Feature, Supernode
 from circuit_nb.intervention.change import Intervention, features_of
+from circuit_nb.intervention.heads import HeadIntervention
+from circuit_nb.model.vocabulary import Vocabulary
 
 Freeze: TypeAlias = Literal["attention", "all", "none"]
 
-
 FREEZES = ("attention", "all", "none")
 
+KeepLogits: TypeAlias = Literal["last", "all"]
+
+LOGITS = ("last", "all")
 
 TIE = 1e-6
 """Probabilities that are equal after rounding to this are tied."""
@@ -39,14 +45,21 @@ def most_likely(probabilities: npt.NDArray[np.float32], count: int) -> npt.NDArr
     return near[np.argsort(-steps, kind="stable")[:count]]
 
 
-@dataclass(frozen=True)
+def shares_of(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Probabilities of logits, (vocab,) both."""
+    exponents = np.exp(logits - logits.max())
+    return exponents / exponents.sum()
+
+
+@dataclass(frozen=True, repr=False)
 class Prediction:
-    """What the model says after the prompt."""
+    """What the model says after the prompt: data, which keeps no model alive."""
 
     top: list[tuple[str, float]]
     """The most likely next tokens and their probabilities, as `most_likely` orders them."""
     logits: npt.NDArray[np.float32]
-    """(positions, vocab)."""
+    """(1, vocab), those of the last position; (positions, vocab) with `keep_logits="all"`. Either
+    way `logits[-1]` is about the next token."""
     activations: Mapping[Feature, float] = field(default_factory=dict[Feature, float])
     """Activation of every watched feature. With `freeze="all"`, where the on/off choices are held
     as well, the pre-activation of those that are on."""
@@ -56,26 +69,52 @@ class Prediction:
     """The generated continuation, if one was asked for."""
     generated: tuple[int, ...] = ()
     """Its token ids."""
-    token_id: Callable[[str | int], int] = field(default=int, repr=False)  # type: ignore[arg-type]
+    vocabulary: Vocabulary | None = None
+    """The model's tokens by text; without it, only ids are known."""
 
     @cached_property
     def probabilities(self) -> npt.NDArray[np.float32]:
         """Probability of every next token, (vocab,)."""
-        exponents = np.exp(self.logits[-1] - self.logits[-1].max())
-        return exponents / exponents.sum()
+        return shares_of(self.logits[-1])
+
+    def token_id(self, token: str | int) -> int:
+        """The id of a token given as text or id.
+
+        Raises:
+            ValueError: If the text is not one token, or the id does not exist.
+        """
+        if self.vocabulary is None:
+            return int(token)
+        return self.vocabulary.token_id(token)
 
     def probability(self, token: str | int) -> float:
-        """Probability of one next token, given as text or id."""
+        """Probability of one next token, given as text or id.
+
+        Raises:
+            ValueError: If the text is not one token, or the id does not exist.
+        """
         return float(self.probabilities[self.token_id(token)])
 
+    def _table(self) -> Table:
+        watched = [(str(f), (value,)) for f, value in self.activations.items()]
+        tokens = [(text, (share,)) for text, share in self.top]
+        texts = [("continues", self.text)] if self.text else []
+        return Table("", ("probability",), tokens, watched, texts)
 
-@dataclass(frozen=True)
+    def __repr__(self) -> str:
+        return self._table().text("Prediction")
+
+    def _repr_html_(self) -> str:
+        return self._table().html("Prediction")
+
+
+@dataclass(frozen=True, repr=False)
 class Outcome:
-    """What an intervention did."""
+    """What an intervention did: data, which keeps no model alive."""
 
     before: Prediction
     after: Prediction
-    interventions: tuple[Intervention, ...]
+    interventions: tuple[Intervention | HeadIntervention, ...]
     freeze: Freeze
 
     def fraction(self, what: Feature | Supernode) -> float:
@@ -94,3 +133,30 @@ class Outcome:
             raise ValueError(f"{missing[0]} was not watched; pass it to intervene(watch=[…]).")
         parts = [after[f] / before[f] for f in features_of(what) if before[f]]
         return float(np.mean(parts)) if parts else float("nan")
+
+    def _table(self) -> Table:
+        pair = (self.before, self.after)
+        shares = [(p.probabilities, p.activations) for p in pair]
+        # In turn the next of either, so that what leads on one side is seen.
+        both = zip_longest(_leading(self.before), _leading(self.after))
+        tokens = dict(entry for rank in both for entry in rank if entry is not None)
+        rows = [(text, tuple(float(s[i]) for s, _ in shares)) for i, text in tokens.items()]
+        watched = [(str(f), tuple(a[f] for _, a in shares)) for f in self.before.activations]
+        texts = [("before", self.before.text), ("after", self.after.text)]
+        changes = ", ".join(map(str, self.interventions)) or "nothing changed"
+        told = {"attention": "attention frozen", "all": "all frozen", "none": "nothing frozen"}
+        title = f"{changes} ({told[self.freeze]})"
+        generated = self.before.generated or self.after.generated
+        return Table(title, ("before", "after"), rows, watched, texts if generated else [])
+
+    def __repr__(self) -> str:
+        return self._table().text("Outcome")
+
+    def _repr_html_(self) -> str:
+        return self._table().html("Outcome")
+
+
+def _leading(prediction: Prediction) -> list[tuple[int, str]]:
+    """The most likely tokens of a prediction, ids and texts."""
+    ids = most_likely(prediction.probabilities, len(prediction.top)).tolist()
+    return list(zip(ids, (text for text, _ in prediction.top), strict=True))

@@ -7,25 +7,41 @@ MLPs write. Everything downstream then follows by itself, as far as `freeze` let
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import partial
+from typing import TypeAlias
 
+import numpy as np
 from torch import Tensor
 
 from circuit_nb.graph import Feature, Supernode
 from circuit_nb.intervention.change import Intervention, features_of
+from circuit_nb.intervention.checks import check_experiments, check_finite, check_settings
+from circuit_nb.intervention.edits import edits_of
 from circuit_nb.intervention.generation import generate
-from circuit_nb.intervention.hooks import Edit, Patch, Reading
-from circuit_nb.intervention.outcome import FREEZES, Freeze, Outcome, Prediction, most_likely
+from circuit_nb.intervention.heads import HeadIntervention
+from circuit_nb.intervention.hooks import Patch
+from circuit_nb.intervention.outcome import (
+    Freeze,
+    KeepLogits,
+    Outcome,
+    Prediction,
+    most_likely,
+    shares_of,
+)
+from circuit_nb.intervention.patterns import HeadEdit
+from circuit_nb.intervention.readings import Reading, check_place
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel
 from circuit_nb.model.vocabulary import Prompt
+
+Change: TypeAlias = Intervention | HeadIntervention
+"""What can be changed in one experiment, features and heads together."""
 
 
 def intervene(
     model: ReplacementModel,
     prompt: Prompt,
-    interventions: Sequence[Intervention],
+    interventions: Sequence[Change],
     *,
     freeze: Freeze = "attention",
     watch: Iterable[Feature | Supernode] = (),
@@ -33,26 +49,31 @@ def intervene(
     max_new_tokens: int = 0,
     temperature: float = 0.0,
     seed: int = 0,
+    keep_logits: KeepLogits = "last",
 ) -> Outcome:
-    """Run the model with features set to other values.
+    """Run the model with features set to other values, or heads with other patterns.
 
     Args:
         model: The model with its transcoders.
         prompt: Text, token ids, or a 1-D tensor of them.
-        interventions: What to change; where two name the same feature, the last wins.
+        interventions: What to change; where two name the same feature or pattern entry, the last
+            wins.
         freeze: What is held as it was on the unmodified prompt: `"attention"` its patterns,
             `"all"` also norms and every MLP but for the change itself (direct effects: the change
             is then the one the attribution graph predicts), `"none"` nothing. Generated tokens
-            are never frozen.
+            are never frozen. A `HeadIntervention` changes the pattern that is held.
         watch: Features and supernodes whose activation is reported.
         top_k: How many next tokens to list.
         max_new_tokens: How many tokens to generate, before and after.
         temperature: 0 generates greedily; otherwise both continuations are sampled at this
             temperature with the same random numbers.
         seed: Seed of the sampling.
+        keep_logits: Of which positions each prediction keeps logits: `"last"`, (1, vocab), or
+            `"all"`, (positions, vocab), which a large vocabulary makes large.
 
     Raises:
-        ValueError: If a layer, position or index does not exist, or a setting is unknown.
+        ValueError: If a layer, head, position or index does not exist, a setting is unknown, or
+            the pass produced NaN or infinity.
     """
     return intervene_many(
         model,
@@ -64,13 +85,14 @@ def intervene(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         seed=seed,
+        keep_logits=keep_logits,
     )[0]
 
 
 def intervene_many(
     model: ReplacementModel,
     prompt: Prompt,
-    experiments: Sequence[Sequence[Intervention]],
+    experiments: Sequence[Sequence[Change]],
     *,
     freeze: Freeze = "attention",
     watch: Iterable[Feature | Supernode] = (),
@@ -78,35 +100,45 @@ def intervene_many(
     max_new_tokens: int = 0,
     temperature: float = 0.0,
     seed: int = 0,
+    keep_logits: KeepLogits = "last",
 ) -> list[Outcome]:
     """Run several sets of interventions on one prompt in one batched pass.
 
     Takes what `intervene` takes, with a list of interventions for each experiment, and returns one
     `Outcome` for each.
     """
-    _check_settings(freeze, top_k, max_new_tokens, temperature)
+    check_settings(freeze, keep_logits, top_k, max_new_tokens, temperature)
+    check_experiments(experiments)
     record = model.record(prompt)
-    # Where text is generated, one more row without edits is the continuation before.
-    rows = [*experiments, ()] if max_new_tokens else list(experiments)
-    edits = [
-        edit
-        for row, interventions in enumerate(rows)
-        for intervention in interventions
-        for edit in _edits(model, record, row, intervention)
-    ]
+    # Where text is generated, one more row without changes is the continuation before.
+    rows = [tuple(row) for row in experiments]
+    rows += [()] if rows and max_new_tokens else []
     watched = list(dict.fromkeys(f for what in watch for f in features_of(what)))
     for feature in watched:
-        _check_place(model, record, feature)
-    patch = Patch(model, record, _last_wins(edits), freeze=freeze, watched=watched)
-    logits, cache = patch.run(len(rows), keep_cache=max_new_tokens > 0)
-    texts = [[]] * len(rows)
+        check_place(model, record, feature)
+    patch = _patch(model, record, rows, freeze, watched)
+    if not rows:
+        return []
+    whole = keep_logits == "all"
+    logits, cache = patch.run(len(rows), keep_cache=max_new_tokens > 0, last_only=not whole)
+    reading = patch.reading() if watched else None
+    check_finite(
+        rows, logits, patch.denominators, *([] if reading is None else [reading.activations])
+    )
+    texts: list[list[int]] = [[]] * len(rows)
     if max_new_tokens:
         texts = generate(
-            patch, logits, cache, n_tokens=max_new_tokens, temperature=temperature, seed=seed
+            patch,
+            logits,
+            cache,
+            n_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            changes=rows,
         )
     predict = partial(_prediction, model, watched, top_k)
-    before = predict(record.logits, patch.base, texts[-1])
-    reading = patch.reading() if watched else None
+    unmodified = record.logits if whole else record.next_logits[None]
+    before = predict(unmodified, patch.base.reading, texts[-1])
     return [
         Outcome(
             before,
@@ -118,54 +150,30 @@ def intervene_many(
     ]
 
 
-def _check_settings(freeze: str, top_k: int, max_new_tokens: int, temperature: float) -> None:
-    if freeze not in FREEZES:
-        raise ValueError(f"freeze is {freeze!r}; it can be {', '.join(map(repr, FREEZES))}.")
-    for name, value, least in (
-        ("top_k", top_k, 1),
-        ("max_new_tokens", max_new_tokens, 0),
-        ("temperature", temperature, 0),
-    ):
-        if value < least:
-            raise ValueError(f"{name} is {value}; give {least} or more.")
-
-
-def _check_place(model: ReplacementModel, record: Record, feature: Feature) -> None:
-    model.transcoders.check(feature.layer, feature.index)
-    if not 0 <= feature.position < record.positions:
-        raise ValueError(
-            f"Position {feature.position} does not exist in this prompt of {record.positions} "
-            f"tokens; positions are 0 to {record.positions - 1}."
+def _patch(
+    model: ReplacementModel,
+    record: Record,
+    rows: Sequence[Sequence[Change]],
+    freeze: Freeze,
+    watched: Sequence[Feature],
+) -> Patch:
+    """The hooks of all experiments, everything that can be refused having been checked."""
+    heads = [
+        HeadEdit(row, change)
+        for row, changes in enumerate(rows)
+        for change in changes
+        if isinstance(change, HeadIntervention)
+    ]
+    for edit in heads:
+        edit.change.check(record)
+    edits = [
+        edit
+        for row, changes in enumerate(rows)
+        for edit in edits_of(
+            model, record, row, [c for c in changes if isinstance(c, Intervention)]
         )
-
-
-def _edits(
-    model: ReplacementModel, record: Record, row: int, intervention: Intervention
-) -> Iterable[Edit]:
-    """An intervention as single values at single positions."""
-    for feature, value in zip(intervention.features, intervention.values, strict=True):
-        places = intervention.positions or (feature.position,)
-        start = intervention.from_position
-        if start is not None:
-            model.transcoders.check(feature.layer, feature.index)
-            if start < 0:
-                raise ValueError(f"from_position is {start}; give a position, 0 or more.")
-            places = range(max(start, record.ignored), record.positions)
-            later = replace(feature, position=start)
-            yield Edit(row, later, value, intervention.relative, generated=True)
-        for position in places:
-            place = replace(feature, position=position)
-            _check_place(model, record, place)
-            if position < record.ignored:
-                raise ValueError(
-                    f"Position {position} is the special token the prompt begins with; its "
-                    f"features are ignored. Give a position from {record.ignored} on."
-                )
-            yield Edit(row, place, value, intervention.relative)
-
-
-def _last_wins(edits: Sequence[Edit]) -> list[Edit]:
-    return list({(e.row, e.feature, e.generated): e for e in edits}.values())
+    ]
+    return Patch(model, record, edits, freeze=freeze, watched=watched, heads=heads)
 
 
 def _prediction(
@@ -176,7 +184,9 @@ def _prediction(
     reading: Reading | None,
     generated: Sequence[int],
 ) -> Prediction:
-    shares = logits[-1].float().softmax(-1).cpu().numpy()
+    # A copy: what the caller does with it must not reach the record, nor it hold a whole batch.
+    kept = np.array(logits.float().cpu().numpy())
+    shares = shares_of(kept[-1])
     pre, acts = (
         ([], [])
         if reading is None
@@ -184,10 +194,10 @@ def _prediction(
     )
     return Prediction(
         top=[(model.token(i), float(shares[i])) for i in most_likely(shares, top_k).tolist()],
-        logits=logits.float().cpu().numpy(),
+        logits=kept,
         activations=dict(zip(watched, acts, strict=False)),
         pre_activations=dict(zip(watched, pre, strict=False)),
         text=str(model.tokenizer.decode(list(generated))) if generated else "",
         generated=tuple(generated),
-        token_id=model.token_id,
+        vocabulary=model.vocabulary,
     )

@@ -14,6 +14,7 @@ from circuit_nb import hub
 from circuit_nb.hub.embedded import DEFAULT, EMBEDDED
 from circuit_nb.hub.known import WORKING_BYTES
 from circuit_nb.model.bridges import open_bridge
+from circuit_nb.model.devices import default_device, device_of
 from circuit_nb.model.memory import free_memory, said_when_exhausted
 from circuit_nb.model.replacement import ReplacementModel
 from circuit_nb.transcoders.formats import open_transcoders
@@ -61,7 +62,7 @@ def load(
             "device_map goes with a model's folder or Hub id, and in place of device; a model in "
             "memory stays where it is."
         )
-    place = torch.device(device) if device is not None else _default_device()
+    place = device_of(device) if device is not None else default_device()
     name = "" if not isinstance(model, (str, os.PathLike)) else os.fspath(model)
     given = isinstance(transcoders, Transcoders)
     if not isinstance(transcoders, Transcoders):
@@ -85,12 +86,6 @@ def _open_set(transcoders: str | os.PathLike[str]) -> Transcoders:
     found = hub.transcoder_set(transcoders)
     opened = open_transcoders(found.folder, files=found.files)
     return replace(opened, source=found.name, revision=found.revision)
-
-
-def _default_device() -> torch.device:
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def _dtype_that_fits(device: torch.device, model: Path, transcoders: Transcoders) -> torch.dtype:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 
 def available_memory() -> int:
@@ -34,39 +32,6 @@ def free_memory(device: torch.device) -> int:
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
     return available_memory()
-
-
-class Scratch:
-    """Memory for what is soon overwritten, used again and again.
-
-    On a CPU, large tensors made anew cost more than what is computed in them: the system clears
-    each page at its first use.
-    """
-
-    def __init__(self) -> None:
-        self._held: dict[tuple[str, torch.device], Tensor] = {}
-
-    def take(
-        self, name: str, shape: tuple[int, ...], device: torch.device, most: int = 0
-    ) -> Tensor:
-        """A float32 tensor with anything in it, until the same name is taken again.
-
-        Args:
-            name: What for.
-            shape: Its shape.
-            device: Where.
-            most: How many elements will be taken at the most, if that is known.
-        """
-        size = math.prod(shape)
-        held = self._held.get((name, device))
-        if held is None or len(held) < size:
-            held = torch.empty(max(size, most), device=device)
-            self._held[name, device] = held
-        return held[:size].view(shape)
-
-    def clear(self) -> None:
-        """Give all of it back."""
-        self._held.clear()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from circuit_nb.hub.known import WORKING_BYTES
 from circuit_nb.model.architecture import Block, Norm, blocks_of, family_of, norm_of
+from circuit_nb.model.cache import CachedPasses, KeyValues
 from circuit_nb.model.memory import free_memory
 from circuit_nb.model.record import Record, check_finite
 from circuit_nb.model.vocabulary import Prompt, Vocabulary
@@ -59,6 +60,7 @@ class ReplacementModel:
         self.final_norm: Norm = norm_of(bridge.ln_final, "ln_final")
         self._check_fit()
         self._last: Record | None = None
+        self.cached = CachedPasses(bridge, self.name)
 
     def __repr__(self) -> str:
         t = self.transcoders
@@ -185,21 +187,22 @@ class ReplacementModel:
 
     @torch.no_grad()
     def run_cached(
-        self, token_ids: Tensor, hooks: Sequence[Hook] = (), cache: Any = None
-    ) -> tuple[Tensor, Any]:
+        self, token_ids: Tensor, hooks: Sequence[Hook] = (), cache: KeyValues | None = None
+    ) -> tuple[Tensor, KeyValues]:
         """As `run`, for the tokens that follow those in a key-value cache.
 
         Returns:
             The logits, and the cache with these tokens added.
+
+        Raises:
+            CacheLost: If these releases of transformers and TransformerLens do not keep it.
         """
-        with _expected_edits():
-            return self.bridge.run_with_hooks(
-                token_ids,
-                fwd_hooks=list(hooks),
-                return_type="logits_and_cache",
-                use_cache=True,
-                **({} if cache is None else {"past_key_values": cache}),
-            )
+
+        def run(**arguments: Any) -> Tensor:
+            with _expected_edits():
+                return self.bridge.run_with_hooks(token_ids, fwd_hooks=list(hooks), **arguments)
+
+        return self.cached.run(run, token_ids.shape[1], cache)
 
     def record(self, prompt: Prompt) -> Record:
         """Run the model once and keep what attribution and interventions need.

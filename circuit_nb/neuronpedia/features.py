@@ -21,6 +21,7 @@ _T = TypeVar("_T")
 _BATCH = 32
 _EXAMPLES = 8
 _EXAMPLE_TOKENS = 256
+_MAX_TEXT = 10_000
 _DAY = 24 * 3600.0
 _MAX_AGE = 30 * _DAY
 _KEPT = ("pos_str", "pos_values", "neg_str", "neg_values",
@@ -108,8 +109,11 @@ def _ask(
             raise
     except ValueError:
         pass
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    pool = ThreadPoolExecutor(max_workers=4)
+    try:
         replies = list(pool.map(lambda key: _ask_one(model_id, source_set, key, patience), keys))
+    finally:  # Not waiting: an interrupt, or a first failure, is obeyed at once.
+        pool.shutdown(wait=False, cancel_futures=True)
     return {key: reply for key, reply in zip(keys, replies, strict=True) if reply}
 
 
@@ -155,7 +159,7 @@ def _shortened(fields: Reader) -> dict[str, Any]:
         result["frac_nonzero"] = fields.number("frac_nonzero")
     explanations = fields.get("explanations")
     result["explanations"] = [
-        {"description": clean(item["description"]), "typeName": clean(str(item.get("typeName")))}
+        {"description": _short(item["description"]), "typeName": _short(str(item.get("typeName")))}
         for item in (explanations if isinstance(explanations, list) else [])[:10]
         if isinstance(item, Mapping) and isinstance(item.get("description"), str)
     ]
@@ -173,10 +177,14 @@ def _shortened(fields: Reader) -> dict[str, Any]:
 def _flat(values: Iterable[Any]) -> list[str | float | None]:
     """Texts and numbers as they are, anything else as None."""
     return [
-        clean(value)
+        _short(value)
         if isinstance(value, str)
         else float(value)
         if isinstance(value, int | float) and abs(value) < 1e30
         else None
         for value in values
     ]
+
+
+def _short(text: str) -> str:
+    return clean(text[:_MAX_TEXT])

@@ -13,7 +13,8 @@ TOKEN = "embedding"
 TARGET = "logit"
 
 VIRTUAL_ID = 10**9
-"""Targets that are no token are written with ids from here up, since each needs its own."""
+"""Each target needs an id of its own: those that are no token, or the same token again, are named
+by ids from here up. No vocabulary is as large (`graph_check.MAX_VOCABULARY`)."""
 
 
 class Ids(NamedTuple):
@@ -58,11 +59,16 @@ def of(graph: AttributionGraph, node: Node) -> Ids:
     if isinstance(node, TokenNode):
         vocab, position = int(graph.token_ids[node.position]), node.position
         return Ids(TOKEN, f"E_{vocab}_{position}", position, "E", position, f"E_{vocab}-{position}")
-    vocab = int(graph.target_ids[node.index])
-    vocab = vocab if vocab >= 0 else VIRTUAL_ID + node.index
+    vocab, own = int(graph.target_ids[node.index]), VIRTUAL_ID + node.index
+    name = own if vocab < 0 or vocab in graph.target_ids[: node.index] else vocab
     layer, position = graph.n_layers + 1, len(graph.tokens) - 1
     return Ids(
-        TARGET, f"{layer}_{vocab}_{position}", vocab, str(layer), position, f"L_{vocab}-{position}"
+        TARGET,
+        f"{layer}_{name}_{position}",
+        own if vocab < 0 else vocab,
+        str(layer),
+        position,
+        f"L_{name}-{position}",
     )
 
 

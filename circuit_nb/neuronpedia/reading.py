@@ -13,11 +13,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from circuit_nb.files import shown
 from circuit_nb.graph import AttributionGraph, ErrorNode, Feature, Node, TargetNode, TokenNode
+from circuit_nb.graph_check import MAX_INDEX, MAX_LAYERS
 from circuit_nb.neuronpedia import ids
 from circuit_nb.neuronpedia.annotations import Annotations
 from circuit_nb.neuronpedia.edges import Entry, matrix
-from circuit_nb.neuronpedia.strict_json import MAX_BYTES, Reader, parse, plain
+from circuit_nb.neuronpedia.strict_json import (
+    MAX_BYTES,
+    MAX_INTEGER,
+    Link,
+    Reader,
+    parse,
+    plain,
+)
 from circuit_nb.neuronpedia.writing import EXTENSION
 
 _KINDS = (Feature, ErrorNode, TokenNode, TargetNode)
@@ -43,8 +52,8 @@ def read_file(path: str | Path) -> GraphFile:
     if not path.is_file():
         raise FileNotFoundError(f"No graph file at {path}.")
     if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path} is over {MAX_BYTES // 2**20} MB; no larger graph is read.")
-    return from_bytes(path.read_bytes(), str(path))
+        raise ValueError(f"{shown(path)} is over {MAX_BYTES // 2**20} MB; no larger graph is read.")
+    return from_bytes(path.read_bytes(), shown(path))
 
 
 def from_bytes(data: bytes, name: str = "The graph") -> GraphFile:
@@ -63,14 +72,21 @@ def from_json(content: Any, name: str = "The graph") -> GraphFile:
         ValueError: If it is no such graph; the message says where.
     """
     top = Reader(content, name)
+    for key in ("metadata", "nodes", "links"):
+        if top.get(key) is None:
+            top.fail(f"has no {key!r}: it is no attribution graph")
     metadata = top.child("metadata")
     tokens = tuple(metadata.texts("prompt_tokens"))
     entries = _entries(top, len(tokens))
-    graph = AttributionGraph(
+    fields: dict[str, Any] = {
         **_arrays(entries, tokens),
-        weights=matrix(entries, top, len(tokens)),
+        "weights": matrix(entries, top, len(tokens)),
         **_described(entries, metadata),
-    )
+    }
+    try:
+        graph = AttributionGraph(**fields)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
     return GraphFile(graph, _annotations(entries, top))
 
 
@@ -102,7 +118,7 @@ def _refuse_duplicates(entries: list[Entry], top: Reader) -> None:
 def _entry(item: Reader, n_positions: int, number: int) -> Entry:
     kind, node_id = item.text("feature_type"), item.text("node_id")
     position = item.integer("ctx_idx", below=n_positions)
-    feature = item.integer("feature", -1, least=-1)
+    feature = item.integer("feature", -1, least=-1, below=MAX_INTEGER)
     layer, vocab, value = item.layer(), -1, 0.0
     node: Node
     if kind == ids.TOKEN:
@@ -116,7 +132,7 @@ def _entry(item: Reader, n_positions: int, number: int) -> Entry:
         node = ErrorNode(layer, position)
     elif kind.endswith("transcoder"):
         index = ids.feature_index(node_id, feature, layer, position)
-        if not 0 <= index < 2**53:
+        if not 0 <= index < MAX_INDEX:
             item.fail(f"names no feature: node_id {node_id[:50]!r}, feature {feature}")
         node, value = Feature(layer, position, index), item.number("activation")
     else:
@@ -161,7 +177,7 @@ def _described(entries: list[Entry], metadata: Reader) -> dict[str, Any]:
     inner = [e.layer + 1 for e in entries if isinstance(e.node, Feature | ErrorNode)]
     above = [e.layer - 1 for e in entries if isinstance(e.node, TargetNode)]
     n_features = sum(isinstance(e.node, Feature) for e in entries)
-    if isinstance(ours.get("provenance"), Mapping):
+    if isinstance(ours.get("provenance"), Mapping | Link):
         provenance = plain(ours.get("provenance"))
     else:
         names = ("scan", "slug", "info", "generation_settings", "pruning_settings")
@@ -171,8 +187,10 @@ def _described(entries: list[Entry], metadata: Reader) -> dict[str, Any]:
             provenance["source_set"] = details.text("neuronpedia_source_set")
     return {
         "prompt": metadata.text("prompt", ""),
-        "n_layers": ours.integer("n_layers", max([0, *inner, *above]), least=max([0, *inner])),
-        "n_active": ours.integer("n_active", n_features),
+        "n_layers": ours.integer(
+            "n_layers", max([1, *inner, *above]), least=max([1, *inner]), below=MAX_LAYERS + 1
+        ),
+        "n_active": ours.integer("n_active", n_features, least=n_features),
         "provenance": provenance,
     }
 

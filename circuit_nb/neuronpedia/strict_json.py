@@ -7,15 +7,16 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn, cast
 
+from circuit_nb.graph_check import MAX_DEPTH, MAX_LAYERS, MAX_NUMBER
+
 MAX_BYTES = 100 * 2**20
 """Largest file read."""
 MAX_VALUES = 10 * 10**6
 """Most values in one file; a graph of 100 MB holds about 8 million."""
-MAX_LAYERS = 4096
-"""More layers than any model has."""
-MAX_TEXT = 10_000
-"""Longest label or token kept, in characters."""
-_MAX_DEPTH = 20
+MAX_INTEGER = 10**40
+"""Integers are below it: the numbers that stand for features are long."""
+_MAX_DEPTH = MAX_DEPTH + 2
+_ENDS = ("source", "target", "weight")
 
 
 class Link(NamedTuple):
@@ -24,7 +25,12 @@ class Link(NamedTuple):
     source: str
     target: str
     weight: Any
-    source_type: Any = None
+    source_type: str | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """The object it was made of."""
+        fields = self._asdict()
+        return fields if self.source_type else {key: fields[key] for key in _ENDS}
 
 
 def parse(data: bytes, name: str) -> Any:
@@ -47,12 +53,15 @@ def parse(data: bytes, name: str) -> Any:
     shared: dict[str, str] = {}
 
     def compact(item: dict[str, Any]) -> Any:
-        if len(item) > 4 or not item.keys() >= {"source", "target", "weight"}:
+        # Nothing may be lost: an object of this form need not be a link.
+        if len(item) not in (3, 4) or not all(key in item for key in _ENDS):
             return item
-        ends = (item["source"], item["target"])
-        if not all(isinstance(end, str) for end in ends):
+        texts = [value for key, value in item.items() if key != "weight"]
+        if not all(isinstance(text, str) and text for text in texts):
             return item
-        source, target = (shared.setdefault(end, end) for end in ends)
+        if len(item) == 4 and "source_type" not in item:
+            return item
+        source, target = (shared.setdefault(item[end], item[end]) for end in ("source", "target"))
         return Link(source, target, item["weight"], item.get("source_type"))
 
     try:
@@ -60,7 +69,7 @@ def parse(data: bytes, name: str) -> Any:
         return json.loads(text, object_hook=compact, parse_int=_integer, parse_constant=_constant)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise ValueError(f"{name} is no graph that can be read: {reason[:200]}.") from None
+        raise ValueError(f"{name} is no graph that can be read: {reason[:100]}.") from None
 
 
 def _integer(digits: str) -> int:
@@ -74,14 +83,14 @@ def _constant(word: str) -> NoReturn:
 
 
 def clean(text: str) -> str:
-    """Text that can be written as UTF-8 again, at most `MAX_TEXT` characters of it."""
-    return text[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
+    """Text that can be written as UTF-8 again."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """A JSON value with strings cleaned; what lies deeper than 20 levels becomes None."""
+    """A JSON value with strings cleaned; what lies deeper than provenance may becomes None."""
     if isinstance(value, Link):
-        value = value._asdict()
+        value = value.plain()
     if depth > _MAX_DEPTH:
         return None
     if isinstance(value, str):
@@ -115,15 +124,23 @@ class Reader:
         """An object within this one; an empty one if it may be missing and is."""
         value = self.get(key)
         if value is None and not optional:
-            self.fail(f"has no {key!r}: it is no attribution graph")
+            self.fail(f"has no {key!r}")
         return Reader({} if value is None else value, f"{self.name}: {key}")
 
     def items(self, key: str) -> list[Any]:
         """An array."""
         value = self.get(key)
         if not isinstance(value, list):
-            self.fail(f"has no array {key!r}: it is no attribution graph")
+            self.fail(f"has no array {key!r}")
         return cast("list[Any]", value)
+
+    def entries(self, key: str) -> Iterator[tuple[str, Any]]:
+        """Names and values of an object within this one, which may hold any names."""
+        value = self.get(key)
+        if not isinstance(value, Mapping):
+            self.fail(f"has no object {key!r}")
+        for name, item in cast("Mapping[str, Any]", value).items():
+            yield clean(name), item
 
     def texts(self, key: str) -> Iterator[str]:
         """An array of texts; a missing one is empty."""
@@ -142,7 +159,7 @@ class Reader:
         return clean(value)
 
     def number(self, key: str, default: float = 0.0) -> float:
-        """A finite number of float32's range; the default where it is missing or null."""
+        """A finite number of a graph's range; the default where it is missing or null."""
         value = self.get(key)
         return default if value is None else finite(value, f"{self.name}: {key}")
 
@@ -166,17 +183,18 @@ class Reader:
             if not (value.isascii() and value.isdigit() and len(value) < 10):
                 return -1
             value = int(value)
-        return Reader({key: value}, self.name).integer(key, below=MAX_LAYERS)
+        # Targets lie above the last layer.
+        return Reader({key: value}, self.name).integer(key, below=MAX_LAYERS + 2)
 
 
 def finite(value: Any, name: str) -> float:
-    """A number of float32's range.
+    """A number of a graph's range.
 
     Raises:
         ValueError: If it is no number, infinite or too large.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{name} is {type(value).__name__}, where a number is needed.")
-    if not math.isfinite(value) or abs(value) > 3.4e38:
+    if not math.isfinite(value) or abs(value) > MAX_NUMBER:
         raise ValueError(f"{name} is infinite or too large.")
     return float(value)

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import random
-import tempfile
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -19,7 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from circuit_nb.files import write_bytes
 from circuit_nb.hub.http_client import httpx
+from circuit_nb.hub.watch import LEAST, Stalled, Watch
 from circuit_nb.neuronpedia.strict_json import MAX_BYTES
 from circuit_nb.version import __version__
 
@@ -49,7 +50,8 @@ class Patience:
     longest_wait: float = 60.0
     """A server that asks for a longer wait than this, in seconds, is not waited for."""
     timeout: float = 30.0
-    """Seconds without a byte until an attempt counts as failed."""
+    """Seconds in which a reply has to end, or 256 KiB more of it have to come; what is slower is
+    not tried again."""
 
 
 def cache_folder() -> Path:
@@ -82,6 +84,9 @@ def request(
     for attempt in range(patience.attempts):
         try:
             status, wait, body = _once(method, url, content, headers, patience.timeout)
+        except (Stalled, httpx().TimeoutException):
+            reason, status = f"does not answer within {patience.timeout:g} s", None
+            break
         except (httpx().RequestError, httpx().InvalidURL) as error:
             reason, status, wait = f"cannot be reached ({type(error).__name__})", None, None
         else:
@@ -129,15 +134,27 @@ def _once(
 ) -> tuple[int, float | None, bytes]:
     """Status, seconds the server asks to wait, and body of one request."""
     sent = {"user-agent": f"circuit-nb/{__version__}", **(headers or {})}
-    with _client().stream(
-        method, url, content=content, headers=sent, timeout=timeout, follow_redirects=not headers
-    ) as reply:
-        body = bytearray()
-        for chunk in reply.iter_bytes(_CHUNK):
-            body += chunk
-            if len(body) > MAX_BYTES:
-                raise NeuronpediaError(f"A reply is over {MAX_BYTES // 2**20} MB; it is not read.")
-        return reply.status_code, _asked_wait(reply.headers.get("retry-after")), bytes(body)
+    # As much time for a byte that is sent as for one that comes.
+    watch = Watch(timeout * (1 + len(content or b"") // LEAST))
+    exchange = watch.exchange()
+    options = {"timeout": timeout, "follow_redirects": not headers}
+
+    def ask() -> tuple[int, float | None, bytes]:
+        with _client().stream(
+            method, url, content=content, headers=sent, extensions={"trace": exchange}, **options
+        ) as reply:
+            exchange.answered(reply)
+            body = bytearray()
+            for chunk in reply.iter_bytes(_CHUNK):
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    raise NeuronpediaError(
+                        f"A reply is over {MAX_BYTES // 2**20} MB; it is not read."
+                    )
+            wait = _asked_wait(reply.headers.get("retry-after"))
+            return reply.status_code, wait, bytes(body)
+
+    return watch.run(ask)
 
 
 def _asked_wait(retry_after: str | None) -> float | None:
@@ -188,9 +205,7 @@ class Cache:
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(value, file)
-            Path(temporary).replace(path)
+            # What is lost of a cache is asked for again: not worth waiting for the disk.
+            write_bytes(path, json.dumps(value).encode(), sync=False)
         except OSError:
             return

@@ -6,20 +6,24 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from circuit_nb.analysis import cumulative_influence, scores
+from circuit_nb.files import write_text
 from circuit_nb.graph import AttributionGraph, ErrorNode, Feature, Node, TargetNode
 from circuit_nb.neuronpedia import ids
 from circuit_nb.neuronpedia.annotations import Annotations
+from circuit_nb.neuronpedia.strict_json import MAX_BYTES
 from circuit_nb.version import __version__
 
 EXTENSION = "circuit_nb"
 """Key of `metadata` under which we keep what the format has no field for."""
 SOURCE_TYPE = "source_type"
 """Key of a link that says which of two nodes of the same id it comes from."""
+_LINK_BYTES = len('{"source": "0_0_0", "target": "0_0_0", "weight": 1.0}, ')
+"""A link takes at least as much."""
 
 
 def to_json(
@@ -44,13 +48,16 @@ def to_json(
         A dict of JSON values.
 
     Raises:
-        ValueError: If slug or scan hold anything but letters, digits, `.`, `-` and `_`.
+        ValueError: If slug or scan hold anything but letters, digits, `.`, `-` and `_`, or the
+            graph is so large that no one reads its JSON.
     """
     notes = annotations or Annotations()
     origin = graph.provenance
     for name, value in (("slug", slug), ("scan", scan)):
         if value is not None and not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
             raise ValueError(f"{name} is {value!r}; use letters, digits, '.', '-' and '_' only.")
+    if np.count_nonzero(graph.weights) > MAX_BYTES / _LINK_BYTES:
+        _refuse(graph)
     slug = slug or _slug(graph.prompt)
     scan = scan or _slug(str(origin.get("scan") or origin.get("model") or "").split("/")[-1])
     source_set = source_set or origin.get("source_set")
@@ -75,11 +82,23 @@ def write(
 
     Returns:
         The path written.
+
+    Raises:
+        ValueError: As `to_json`.
+        OSError: If it cannot be written; one sentence says why.
     """
-    path = Path(path)
     content = to_json(graph, annotations, slug=slug, scan=scan, source_set=source_set)
-    path.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-    return path
+    text = json.dumps(content, allow_nan=False)
+    if len(text) > MAX_BYTES:
+        _refuse(graph)
+    return write_text(path, text)
+
+
+def _refuse(graph: AttributionGraph) -> NoReturn:
+    raise ValueError(
+        f"The graph has {np.count_nonzero(graph.weights):,} edges; its JSON would be over "
+        f"{MAX_BYTES // 2**20} MB, more than is read. Prune it first, or save it with graph.save."
+    )
 
 
 def _slug(text: str) -> str:
@@ -99,7 +118,9 @@ def _metadata(
         "transcoder_list": [],
         "prompt_tokens": list(graph.tokens),
         "prompt": graph.prompt,
-        "node_threshold": notes.node_threshold or pruned.get("node_mass"),
+        "node_threshold": pruned.get("node_mass")
+        if notes.node_threshold is None
+        else notes.node_threshold,
         "info": {"generator": {"name": "circuit-nb", "version": __version__}},
         "replacement_score": found.replacement,
         "completeness_score": found.completeness,

@@ -1,40 +1,33 @@
-"""The graph panel: the attribution graph, drawn, searched and clicked."""
+"""The graph panel: the attribution graph, drawn, searched, walked and clicked."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import ipywidgets
 import plotly.graph_objects as go
 
-from circuit_nb.figures.graph import (
-    ORDER,
-    assemble,
-    background_traces,
-    node_traces,
-    path_traces,
-    pinned_trace,
-    selection_traces,
-    switched_trace,
-)
-from circuit_nb.figures.names import Labels
+from circuit_nb.figures.graph import ORDER, graph_spec, scene_traces
+from circuit_nb.figures.placement import Place
+from circuit_nb.figures.scene import Scene
+from circuit_nb.figures.style import LEGEND, html_text
 from circuit_nb.figures.svg import draw
-from circuit_nb.figures.view import GraphView, Trace, graph_layout
+from circuit_nb.figures.view import GraphView, Room, Trace, graph_layout
+from circuit_nb.figures.walk import Walk
 from circuit_nb.graph import Node
 from circuit_nb.panels.base import Drawing, Panel, tooltip
-from circuit_nb.panels.page import Fit
+from circuit_nb.panels.lens import Lens
 from circuit_nb.panels.session import Session
-from circuit_nb.panels.state import Setup
 
 NORMAL = "3 1 520px"
 """Flex of the panel within the explorer."""
-CLICKABLE = ("features", "errors", "tokens", "outputs")
-MARGINS = 64
-"""What lies beside the columns of tokens, pixels."""
-LEGEND = (
-    "● feature  ◆ error  ■ token, output · edges of the selected node: blue raises, orange lowers "
-    "· click selects, shift-click pins"
-)
+CLICKABLE = ("features", "errors", "tokens", "outputs", "marks")
+NARROWEST = 640
+"""A picture is laid out for this width at least, pixels."""
+LOOSE = 1.12
+"""How much wider than what it was laid out for a picture may be shown."""
+HINT = f"{LEGEND} · click selects, shift-click pins, arrows walk along edges"
 
 
 class GraphPanel(Panel):
@@ -42,79 +35,117 @@ class GraphPanel(Panel):
 
     Args:
         session: What is shown.
+        height: Of the picture where it does not fill the window, pixels.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, height: int = 480) -> None:
         super().__init__(session, "Graph")
-        self.kept = ipywidgets.FloatSlider(
-            session.kept, min=0.3, max=1.0, step=0.01, readout_format=".0%", description="influence"
-        )
-        tooltip(self.kept, "Draw the nodes that together hold this share of the influence")
-        self.errors = ipywidgets.ToggleButton(session.errors, description="errors")
-        tooltip(self.errors, "Show what the transcoders fail to reconstruct")
-        self.links = ipywidgets.Dropdown(
-            options=["both", "inputs", "outputs"], value=session.links, description="links"
-        )
-        tooltip(self.links, "Which edges of the selected node are drawn")
         self.search = ipywidgets.Combobox(
             placeholder="find a node: label, layer, token", continuous_update=False
         )
         tooltip(self.search, "Type a part of a node's name and choose it from the list")
         self.pin = ipywidgets.Button(description="Pin")
         tooltip(self.pin, "Add the selected node to the subgraph")
-        self.wide = ipywidgets.ToggleButton(False, description="full width")
-        tooltip(self.wide, "Give the graph the whole width of the page")
-        self._view: GraphView | None = None
-        self._setup: Setup | None = None
-        self._drawn: dict[str, Trace] = {}
+        self.kept = ipywidgets.FloatSlider(
+            session.kept,
+            min=0.02,
+            max=1.0,
+            step=0.01,
+            readout_format=".0%",
+            description="influence",
+            continuous_update=False,
+        )
+        tooltip(self.kept, "Draw the nodes that together hold this share of the influence")
+        self.layers = ipywidgets.IntRangeSlider(
+            value=(0, max(session.graph.n_layers - 1, 0)),
+            min=0,
+            max=max(session.graph.n_layers - 1, 0),
+            description="layers",
+            continuous_update=False,
+        )
+        tooltip(self.layers, "Draw features and errors of these layers alone")
+        self.links = ipywidgets.Dropdown(
+            options=["both", "inputs", "outputs"], value=session.links, description="links"
+        )
+        tooltip(self.links, "Which edges of the selected node are drawn")
+        self.errors = ipywidgets.ToggleButton(session.errors, description="errors")
+        tooltip(self.errors, "Show what the transcoders fail to reconstruct")
+        self.everywhere = ipywidgets.ToggleButton(False, description="dense")
+        tooltip(self.everywhere, "Show features that fire on nearly everything")
+        self.note = ipywidgets.HTML()
+        self.lens = Lens(
+            self.guard(self._resize),
+            self.guard(self._go),
+            self.guard(self._pin),
+            self.guard(self._go_back),
+            self.guard(self._show),
+            label="Attribution graph. Arrows walk along edges, Enter pins, plus and minus zoom.",
+        )
+        self._normal = Room(height=float(height))
+        self._room = self._normal
+        self._opened: frozenset[Place] = frozenset()
+        self._walk = Walk()
         self._titles: dict[str, Node] = {}
-        self._named_for: tuple[GraphView | None, Labels | None] = (None, None)
-        self._labels = session.labels
-        self._drawn = self._traces()
+        self._titled: Scene | None = None
         self._updated = False
-        self.figure = self._new_figure()
-        self._room = ipywidgets.Box([self.figure], layout={"width": "100%"})
-        self._room.add_class("cnb-room")
+        self._scene = Scene(session.view, session.labels)
+        self._scene = self._scene_now()
+        self._drawn: dict[str, Trace] = {}
+        self._figure: go.FigureWidget | None = None
+        self.frame = ipywidgets.Box([], layout={"width": "100%"})
+        self.frame.add_class("cnb-room")
         self._arrange()
         self._listen()
 
     def _arrange(self) -> None:
         for control, width in (
-            (self.search, "260px"),
+            (self.search, "240px"),
             (self.pin, "auto"),
-            (self.wide, "auto"),
-            (self.kept, "260px"),
+            (self.kept, "230px"),
+            (self.layers, "190px"),
+            (self.links, "120px"),
             (self.errors, "auto"),
-            (self.links, "130px"),
+            (self.everywhere, "auto"),
         ):
             control.layout.width = width
         self.search.layout.flex = "0 1 auto"
-        for labelled in (self.kept, self.links):
+        for labelled in (self.kept, self.layers, self.links):
             labelled.style.description_width = "initial"
-        wrap = {"flex_flow": "row wrap"}
-        controls = ipywidgets.VBox(
-            [
-                ipywidgets.HBox([self.search, self.pin, self.wide], layout=wrap),
-                ipywidgets.HBox([self.kept, self.links, self.errors], layout=wrap),
-            ]
-        )
-        legend = ipywidgets.HTML(f'<div class="cnb cnb-faint">{LEGEND}</div>')
-        frame = ipywidgets.Box([self._room], layout={"overflow": "auto hidden"})
-        self.body.children = [controls, frame, Fit(), legend]
+        row = {"flex_flow": "row wrap", "align_items": "center"}
+        self.note.layout.flex = "1 1 200px"
+        hint = ipywidgets.HTML(f'<div class="cnb cnb-faint">{HINT}</div>')
+        self.body.children = [
+            ipywidgets.HBox([self.search, self.pin, self.note, self.lens], layout=row),
+            self.frame,
+            ipywidgets.HBox(
+                [self.kept, self.layers, self.links, self.errors, self.everywhere], layout=row
+            ),
+            hint,
+        ]
 
     def _listen(self) -> None:
         session = self.session
         for name in ("kept", "errors", "links"):
             control = getattr(self, name)
             control.observe(self.guard(lambda c, n=name: setattr(session, n, c["new"])), "value")
+        for control in (self.layers, self.everywhere):
+            control.observe(self.guard(lambda _: self._redraw()), "value")
         self.search.observe(self.guard(lambda c: self._find(c["new"])), "value")
-        self.wide.observe(self.guard(lambda c: self._widen(c["new"])), "value")
         self.pin.on_click(self.guard(lambda _: self._pin()))
         names = ("selected", "setup", "kept", "errors", "links", "paths", "outcome", "learned")
         self.watch(self._redraw, *names)
 
-    def _widen(self, wide: bool) -> None:
-        self.layout.flex = "1 1 100%" if wide else NORMAL
+    @property
+    def figure(self) -> go.FigureWidget:
+        """The plot; made when it is first wanted, for it brings along the whole of Plotly."""
+        self._show()
+        assert self._figure is not None
+        return self._figure
+
+    @property
+    def view(self) -> GraphView:
+        """What is drawn."""
+        return self._scene.view
 
     def _pin(self) -> None:
         if self.session.selected is None:
@@ -133,6 +164,10 @@ class GraphPanel(Panel):
 
     def _click(self, trace: Any, points: Any, state: Any) -> None:
         for index in points.point_inds:
+            if trace.name == "marks":
+                layer, position = trace.customdata[index]
+                self.unfold(int(layer), int(position))
+                continue
             node = self.session.graph.nodes[int(trace.customdata[index])]
             self.session.select(node)
             if state is not None and state.shift:
@@ -144,54 +179,74 @@ class GraphPanel(Panel):
         Raises:
             ValueError: If the node is not drawn.
         """
-        number = self.session.graph.number(node)
-        for name in CLICKABLE:
-            drawn = self._drawn[name]["customdata"]
-            if number in drawn:
-                self.session.select(node)
-                return
-        raise ValueError(f"{node} is not drawn; raise the share of influence kept.")
+        if not self.view.drawn[self.session.graph.number(node)]:
+            raise ValueError(f"{node} is not drawn; raise the share of influence kept.")
+        self.session.select(node)
 
-    def _traces(self) -> dict[str, Trace]:
-        """Every trace that may have changed."""
-        session, traces = self.session, {}
-        view = session.view
-        moved = view != self._view
-        renamed = session.setup != self._setup or session.labels is not self._labels
-        if self._view is None or moved:
-            self._view = view
-            traces.update(background_traces(view))
-        view = self._view
-        if moved or renamed:
-            self._setup = session.setup
-            self._labels = session.labels
-            traces.update(
-                node_traces(
-                    view,
-                    labels=self._labels,
-                    supernodes=session.setup.supernodes,
-                    notes=session.cards.promoted,
-                )
-            )
-            traces.update(pinned_trace(view, session.setup.pinned))
-        traces.update(path_traces(view, session.paths))
-        traces.update(switched_trace(view, session.switched()))
-        traces.update(
-            selection_traces(
-                view,
-                session.selected,
-                links=session.links,
-                labels={**session.cards.given, **session.setup.labels},
-                supernodes=session.setup.supernodes,
-            )
+    def unfold(self, level: int, position: int) -> None:
+        """Draw every node of a crowded cell, as a click on its mark does.
+
+        Args:
+            level: 0 for tokens, layer + 1 for features and errors, then the outputs.
+            position: Of the cell's column.
+        """
+        self._opened |= {(level, position)}
+        self._redraw()
+
+    def _go_back(self) -> None:
+        """Show the whole picture again, what was opened closed."""
+        if self._opened:
+            self._opened = frozenset()
+            self._redraw()
+
+    def _go(self, way: str) -> None:
+        if self._walk.at != self.session.selected:
+            self._walk = Walk(self.session.selected)
+        self._walk = self._walk.step(self.view, way)
+        self.session.select(self._walk.at)
+
+    def _resize(self, width: int, height: int) -> None:
+        """Lay the picture out anew where it does not fit the room it has, or leaves much of it."""
+        now = self._room
+        tall = float(height) or self._normal.height
+        fits = now.width <= width <= LOOSE * now.width or width < NARROWEST == now.width
+        if fits and abs(tall - now.height) < 8:
+            return
+        self._room = Room(float(max(width, NARROWEST)), tall)
+        self._redraw()
+
+    def _scene_now(self) -> Scene:
+        session = self.session
+        every = self.layers.value == (0, max(session.graph.n_layers - 1, 0))
+        on_paths = {n for path in session.paths for n in path.nodes if n in session.graph}
+        base = session.view
+        view = dataclasses.replace(
+            base,
+            always=base.always | on_paths,
+            everywhere=self.everywhere.value,
+            layers=None if every else self.layers.value,
+            opened=self._opened,
+            room=self._room,
         )
-        return traces
+        if view == self.view:
+            view = self.view  # which knows already where everything is
+        selected = session.selected
+        if selected is not None and not view.drawn[session.graph.number(selected)]:
+            view = dataclasses.replace(view, always=view.always | {selected})
+        setup = session.setup
+        return Scene(view, session.labels, setup.supernodes, setup.pinned, session.paths)
 
     def _new_figure(self) -> go.FigureWidget:
-        assert self._view is not None
-        figure = go.FigureWidget(assemble(self._view, self._drawn))
+        spec = graph_spec(self._scene, notes=self.session.cards.promoted)
+        self._drawn = {t["name"]: t for t in spec["data"]}
+        # What a click changes is the lens's to draw, many times faster than a message to Plotly.
+        spec["layout"]["shapes"] = self._scene.backdrop
+        figure = go.FigureWidget(spec)
         # The trait has no public name; without it plots show a toolbar and keep their first width.
-        figure.set_trait("_config", {"displayModeBar": False, "responsive": True})
+        # Plotly's buttons are there for the lens to press, and hidden.
+        buttons = [["zoomIn2d", "zoomOut2d", "resetScale2d"]]
+        config = {"displaylogo": False, "modeBarButtons": buttons, "displayModeBar": True}
+        figure.set_trait("_config", {**config, "responsive": True, "scrollZoom": True})
         for name in CLICKABLE:
             trace: Any = figure.data[ORDER.index(name)]
             trace.on_click(self.guard(self._click))
@@ -202,47 +257,66 @@ class GraphPanel(Panel):
 
         Plotly's widget loses properties when changes reach the page before the plot is drawn there.
         """
-        if self._updated:
-            old, self.figure = self.figure, self._new_figure()
-            self._room.children = [self.figure]
+        if self._updated and self._figure is not None:
+            self._figure.close()
+            self._figure = None
+        self._show()
+
+    def _show(self) -> None:
+        """Make the plot if there is none."""
+        if self._figure is None:
+            self._figure = self._new_figure()
+            self.frame.children = [self._figure]
             self._updated = False
-            old.close()
 
     def _redraw(self) -> None:
-        """Send what changed, and nothing else, in one message."""
-        before = self._view
-        traces = self._traces()
-        assert self._view is not None
-        with self.figure.batch_update():
-            for name, trace in traces.items():
-                old = self._drawn.get(name, {})
-                changed = {k: v for k, v in trace.items() if old.get(k) != v}
-                if changed:
-                    self._updated = True
-                    self.figure.data[ORDER.index(name)].update(changed)
-            if before is not self._view:
-                layout = graph_layout(self._view)
-                self.figure.layout.update({k: layout[k] for k in ("xaxis", "yaxis", "height")})
-        self._drawn.update(traces)
+        """Send what changed, and nothing else."""
+        scene, session = self._scene_now(), self.session
+        if scene != self._scene:
+            self._scene = scene
+            if self._figure is not None:
+                self._updated = True
+                with self._figure.batch_update():
+                    self._draw_anew(self._figure)
+        self.lens.over = self._scene.moving(
+            session.selected, links=session.links, switched=session.switched()
+        )
         self._show_controls()
 
+    def _draw_anew(self, figure: go.FigureWidget) -> None:
+        """Update the traces and axes that are no longer what they were."""
+        traces = scene_traces(self._scene, notes=self.session.cards.promoted)
+        for name, trace in traces.items():
+            old = self._drawn[name]
+            parts = {k: v for k, v in trace.items() if old.get(k) != v}
+            if parts:
+                figure.data[ORDER.index(name)].update(parts)
+                self._drawn[name] = {**trace, "name": name}
+        layout = graph_layout(self._scene.view, self._scene.bold)
+        for axis in ("xaxis", "yaxis"):
+            ticks = {k: layout[axis][k] for k in ("tickvals", "ticktext", "tickangle")}
+            figure.layout[axis].update(ticks)
+        figure.layout.update({k: layout[k] for k in ("margin", "height")})
+        figure.layout.shapes = self._scene.backdrop
+
     def _show_controls(self) -> None:
-        session, view = self.session, self._view
-        assert view is not None
-        self._room.layout.min_width = f"{round(view.placement.width) + MARGINS}px"
-        labels = session.labels
-        if self._named_for[0] is not view or self._named_for[1] is not labels:
-            self._named_for = (view, labels)
-            shown = [session.graph.nodes[i] for i in view.numbers.tolist()]
+        session, scene = self.session, self._scene
+        if self._titled is not scene:
+            self._titled = scene
+            shown = [session.graph.nodes[i] for i in scene.view.numbers.tolist()]
             self._titles = {session.title(node): node for node in shown}
             self.search.options = tuple(self._titles)
+            self.note.value = f'<div class="cnb cnb-faint">{html_text(scene.view.summary)}</div>'
         self.kept.value, self.errors.value = session.kept, session.errors
         self.links.value = session.links
-        self.search.value = "" if session.selected is None else session.title(session.selected)
+        title = "" if session.selected is None else session.title(session.selected)
+        self.search.value = self.lens.said = title
         self.pin.disabled = session.selected is None
 
     def draw(self) -> Drawing:
         """The graph as it is now."""
-        assert self._view is not None
-        width = max(640, round(self._view.placement.width) + MARGINS)
-        return draw(assemble(self._view, self._drawn), width=width)
+        session = self.session
+        spec = graph_spec(
+            self._scene, session.selected, links=session.links, switched=session.switched()
+        )
+        return draw(spec, width=round(self._room.width))

@@ -10,6 +10,8 @@ _KINDS: dict[str, type[Node]] = {
     "token": TokenNode,
     "target": TargetNode,
 }
+_DIGITS = 16
+"""Of the longest number that a node has."""
 
 
 def node_key(node: Node) -> str:
@@ -25,9 +27,11 @@ def node_from_key(key: str) -> Node:
         ValueError: If it is no such text.
     """
     kind, *numbers = key.split("-")
-    if kind not in _KINDS:
-        raise ValueError(f"{key!r} names no node.")
-    return _KINDS[kind](*(int(n) for n in numbers))
+    node = _KINDS.get(kind)
+    legal = all(n.isascii() and n.isdigit() and len(n) <= _DIGITS for n in numbers)
+    if node is None or not legal or len(numbers) != len(node.__dataclass_fields__):
+        raise ValueError(f"{key[:60]!r} names no node.")
+    return node(*map(int, numbers))
 
 
 def node_fields(node: Node) -> list[int]:

@@ -15,7 +15,7 @@ from circuit_nb.figures.subgraph import Group
 from circuit_nb.graph import AttributionGraph, Feature, Supernode
 from circuit_nb.panels.asking import Question, features_of, interventions
 from circuit_nb.panels.cards import CardSource
-from circuit_nb.panels.state import Added, Identity, Row, Switch
+from circuit_nb.panels.state import HIGHEST, LOWEST, Added, Identity, Row, Switch
 from circuit_nb.panels.workbench import Workbench, held
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 TOP_TOKENS = 10
 """Next tokens compared before and after."""
-LOWEST, HIGHEST = -5.0, 5.0
-"""Range of multipliers."""
 ASKED = ("new_tokens", "freeze", "temperature", "seed")
 """Traits on which the answer depends, besides the switches."""
 
@@ -151,8 +149,10 @@ class Session(Workbench):
         outcome = self.outcome
         if outcome is None or not outcome.interventions:
             return {}
+        from circuit_nb.intervention.change import Intervention
+
         before, after = outcome.before.activations, dict(outcome.after.activations)
-        for change in outcome.interventions:
+        for change in (c for c in outcome.interventions if isinstance(c, Intervention)):
             for feature, value in zip(change.features, change.values, strict=True):
                 for place in self._places(change, feature):
                     if place in after:

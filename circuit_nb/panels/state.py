@@ -12,11 +12,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from circuit_nb.graph import Feature, Node, Supernode
+from circuit_nb.graph import AttributionGraph, Feature, Node, Supernode, TargetNode
+from circuit_nb.graph_check import MAX_INDEX
+from circuit_nb.neuronpedia.strict_json import Reader, finite
 from circuit_nb.panels.keys import node_fields, node_from_key, node_key
 
 FORMAT = 2
 """Version of the saved form: 2 keeps switches by what they switch, 1 kept them by name."""
+LOWEST, HIGHEST = -5.0, 5.0
+"""Range of multipliers."""
 
 
 @dataclass(frozen=True)
@@ -250,62 +254,116 @@ class Setup:
         Raises:
             ValueError: If it was written by a newer version, or is not such data.
         """
-        version = data.get("format")
-        if not isinstance(version, int) or version > FORMAT:
+        try:
+            saved = Reader(data, "It")
+            version = saved.integer("format", least=1)
+        except ValueError as error:
+            raise ValueError(f"The saved session is damaged: {error}") from None
+        if version > FORMAT:
             raise ValueError(
                 f"The saved session has format {version}; this version of circuit-nb reads up to "
                 f"{FORMAT}. Upgrade circuit-nb to open it."
             )
         try:
             setup = cls(
-                pinned=tuple(node_from_key(n) for n in data["pinned"]),
-                supernodes=tuple(_supernode_from_json(s) for s in data["supernodes"]),
-                labels={(int(lay), int(i)): str(text) for lay, i, text in data["labels"]},
-                added=tuple(
-                    Added(
-                        _supernode_from_json(a),
-                        tuple(float(v) for v in a["values"]),
-                        str(a["prompt"]),
-                    )
-                    for a in data["added"]
-                ),
+                pinned=tuple(map(node_from_key, saved.texts("pinned"))),
+                supernodes=tuple(map(_supernode_from_json, saved.items("supernodes"))),
+                labels=dict(map(_label_from_json, saved.items("labels"))),
+                added=tuple(map(_added_from_json, saved.items("added"))),
             )
-            return replace(setup, switches=dict(_switches(data["switches"], setup)))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"The saved session is damaged: {error!r}.") from error
+            return replace(setup, switches=dict(_switches(saved, setup, version)))
+        except ValueError as error:
+            raise ValueError(f"The saved session is damaged: {error}") from None
+
+    def check_fits(self, graph: AttributionGraph) -> None:
+        """Make sure that every node is at a place that the graph's prompt and model have.
+
+        Features need not be active there.
+
+        Raises:
+            ValueError: If one is not.
+        """
+        features = [
+            f for s in (*self.supernodes, *(a.supernode for a in self.added)) for f in s.features
+        ]
+        for node in (*self.pinned, *features):
+            inside = (
+                node.index < len(graph.targets)
+                if isinstance(node, TargetNode)
+                else node.position < len(graph.tokens)
+            )
+            if not inside or getattr(node, "layer", 0) >= graph.n_layers:
+                raise ValueError(
+                    f"The saved session is damaged: it holds {node}, and the prompt has "
+                    f"{len(graph.tokens)} tokens, the model {graph.n_layers} layers."
+                )
 
 
 def _supernode_to_json(supernode: Supernode) -> dict[str, Any]:
     return {"name": supernode.name, "features": [node_fields(f) for f in supernode.features]}
 
 
-def _supernode_from_json(data: Mapping[str, Any]) -> Supernode:
-    return Supernode(str(data["name"]), [Feature(*map(int, f)) for f in data["features"]])
+def _supernode_from_json(data: Any) -> Supernode:
+    saved = Reader(data, "A supernode")
+    return Supernode(saved.text("name"), map(_feature_from_json, saved.items("features")))
 
 
-def _switches(
-    data: Sequence[Mapping[str, Any]] | Mapping[str, Any], setup: Setup
-) -> Iterator[tuple[Identity, Switch]]:
-    if isinstance(data, Mapping):
-        for name, (on, multiplier) in data.items():
-            for row in setup.rows:
-                if _was_called(row, name):
-                    yield Identity.of(row), Switch(bool(on), float(multiplier))
+def _feature_from_json(data: Any) -> Feature:
+    return Feature(*(_index(number) for number in _row(data, 3, "A feature")))
+
+
+def _added_from_json(data: Any) -> Added:
+    saved, supernode = Reader(data, "An added supernode"), _supernode_from_json(data)
+    values = tuple(finite(value, "A value") for value in saved.items("values"))
+    if len(values) != len(supernode.features):
+        saved.fail(f"has {len(values)} values for {len(supernode.features)} features")
+    return Added(supernode, values, saved.text("prompt"))
+
+
+def _label_from_json(data: Any) -> tuple[tuple[int, int], str]:
+    layer, index, text = _row(data, 3, "A label")
+    return (_index(layer), _index(index)), Reader({"label": text}, "A label").text("label")
+
+
+def _switches(saved: Reader, setup: Setup, version: int) -> Iterator[tuple[Identity, Switch]]:
+    if version == 1:
+        for name, values in saved.entries("switches"):
+            switch = _switch(*_row(values, 2, "A switch"))
+            yield from ((Identity.of(r), switch) for r in setup.rows if _was_called(r, name))
         return
-    for entry in data:
-        features = tuple(Feature(*map(int, f)) for f in entry["features"])
-        prompt = None if entry["prompt"] is None else str(entry["prompt"])
-        positions = entry.get("positions")
+    for item in saved.items("switches"):
+        entry = Reader(item, "A switch")
+        features = tuple(map(_feature_from_json, entry.items("features")))
+        prompt = None if entry.get("prompt") is None else entry.text("prompt")
+        switch = _switch(entry.get("on"), entry.get("multiplier"))
+        places = None if entry.get("positions") is None else entry.items("positions")
+        each = entry.items("each") if entry.get("each") is not None else ()
         yield (
             Identity(features, prompt),
-            Switch(
-                on=bool(entry["on"]),
-                multiplier=float(entry["multiplier"]),
-                positions=None if positions is None else tuple(map(int, positions)),
-                generated=bool(entry.get("generated", False)),
-                each=tuple((int(p), float(m)) for p, m in entry.get("each", ())),
+            replace(
+                switch,
+                positions=None if places is None else tuple(map(_index, places)),
+                generated=entry.get("generated") is True,
+                each=tuple(
+                    (_index(p), _multiplier(m)) for p, m in (_row(e, 2, "It") for e in each)
+                ),
             ),
         )
+
+
+def _switch(on: Any, multiplier: Any) -> Switch:
+    if not isinstance(on, bool):
+        raise ValueError("A switch is on or off.")
+    return Switch(on, _multiplier(multiplier))
+
+
+def _multiplier(value: Any) -> float:
+    number = finite(value, "A multiplier")
+    if not LOWEST <= number <= HIGHEST:
+        raise ValueError(
+            f"A multiplier is {number:g}, where {LOWEST:g} to {HIGHEST:g} is possible."
+        )
+    return number
 
 
 def _was_called(row: Row, name: str) -> bool:
@@ -314,3 +372,14 @@ def _was_called(row: Row, name: str) -> bool:
         place = rf"(^| · )L{row.layer} #{row.index} at .* \({row.position}\)$"
         return re.search(place, name, re.DOTALL) is not None
     return name == (row.supernode if isinstance(row, Added) else row).name
+
+
+def _row(data: Any, length: int, name: str) -> list[Any]:
+    row = Reader({"row": data}, name).items("row")
+    if len(row) != length:
+        raise ValueError(f"{name} has {len(row)} entries, where {length} are needed.")
+    return row
+
+
+def _index(value: Any) -> int:
+    return Reader({"number": value}, "A node").integer("number", below=MAX_INDEX)

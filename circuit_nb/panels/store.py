@@ -6,7 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import traitlets
+
+from circuit_nb.files import shown
 from circuit_nb.graph import AttributionGraph
+from circuit_nb.neuronpedia.strict_json import Reader, finite
 from circuit_nb.panels.cards import CardSource
 from circuit_nb.panels.session import Session
 from circuit_nb.panels.state import Setup
@@ -46,18 +50,33 @@ def load(
         FileNotFoundError: If there is no such file.
         ValueError: If it is not a graph file, or its session is damaged.
     """
-    graph = AttributionGraph.load(_file(path))
+    path = _file(path)
+    graph = AttributionGraph.load(path)
     provenance = dict(graph.provenance)
     state = provenance.pop("session", None)
     session = Session(dataclasses.replace(graph, provenance=provenance), model, cards=cards)
     if state is not None:
-        with session.hold_trait_notifications():  # so that the model is run once
-            session.setup = Setup.from_json(state["setup"])
-            for name in _TRAITS:
-                setattr(session, name, state[name])
+        try:
+            with session.hold_trait_notifications():  # so that the model is run once
+                _restore(session, Reader(state, "The saved session"))
+        except (ValueError, traitlets.TraitError) as error:
+            raise ValueError(f"{shown(path)}: {error}") from error
     if session.outcome is None:
         session.run()
     return session
+
+
+def _restore(session: Session, state: Reader) -> None:
+    """Set up a session as it was saved."""
+    setup = Setup.from_json(state.get("setup"))
+    setup.check_fits(session.graph)
+    for name in _TRAITS:
+        value = state.get(name)
+        try:
+            setattr(session, name, finite(value, name) if isinstance(value, float) else value)
+        except traitlets.TraitError:
+            state.fail(f"is damaged: it has {str(value)[:40]!r} for {name!r}")
+    session.setup = setup
 
 
 def _file(path: str | Path) -> Path:

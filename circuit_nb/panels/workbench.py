@@ -53,7 +53,7 @@ class Workbench(traitlets.HasTraits):
     setup: Setup = held(Setup())
     """Pins, supernodes, labels, switches: a `Setup`."""
     kept = traitlets.Float(0.9, min=0.0, max=1.0)
-    """Share of the influence whose nodes are drawn."""
+    """Share of the influence whose nodes are drawn; begins with `Measures.usual`."""
     errors = traitlets.Bool(True)
     """Whether error nodes are drawn."""
     everywhere = traitlets.Bool(False)
@@ -81,6 +81,7 @@ class Workbench(traitlets.HasTraits):
         self.graph = graph
         self.cards = Cards(graph, model, cards, labels)
         self.measures = Measures(graph)
+        self.kept = self.measures.usual
         self._labels: tuple[Labels, Labels, Labels] | None = None
         self._fetch_cards()
         self._waiting: dict[Callable[[], None], None] | None = None

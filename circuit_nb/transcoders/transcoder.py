@@ -92,12 +92,16 @@ class LayerTranscoder:
             return pre * (pre > self.threshold)
         return pre.relu()
 
-    def of_features(self, x: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Pre-activation and activation of one feature for each row.
+    def of_features(
+        self, x: Tensor, indices: Tensor, correction: Tensor | float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """Pre-activation and activation of one feature for each row, in float32.
 
         Args:
             x: What the features read, (…, n, d_model).
             indices: Feature index of each of the n rows, (n,).
+            correction: Added to the pre-activations before the activation function, (n,): what
+                `pre_activations` said of the same x beyond what this says. TopK needs none.
 
         Returns:
             Two tensors of shape (…, n).
@@ -105,11 +109,15 @@ class LayerTranscoder:
         if self.k is not None:  # Which features are on depends on all the others.
             every = self.pre_activations(x)
             which = indices.expand(every.shape[:-1])[..., None]
-            return every.gather(-1, which)[..., 0], self.activate(every).gather(-1, which)[..., 0]
+            both = every.gather(-1, which), self.activate(every).gather(-1, which)
+            return both[0][..., 0].float(), both[1][..., 0].float()
+        # Rounded where `pre_activations` rounds: once, after a sum in float32, bias included.
+        # The two still differ in the last digit now and then, as their orders of summing do.
         rows = self.encoder_rows(indices)
-        pre = (x.to(rows.dtype) * rows).sum(-1) + self.b_enc[indices]
+        wide = (x.to(rows.dtype).float() * rows.float()).sum(-1) + self.b_enc[indices].float()
+        pre = wide.to(rows.dtype).float() + correction
         if self.threshold is not None:
-            return pre, pre * (pre > self.threshold[indices])
+            return pre, torch.where(pre > self.threshold[indices].float(), pre, 0.0)
         return pre, pre.relu()
 
     def skip(self, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ def test_tokens_of_a_longer_prefix_are_carried_up(
 ) -> None:
     model = tiny(family, tokenizer, **VARIANTS[variant])
     monkeypatch.setattr(model, "ignored_positions", lambda token_ids: 3)
-    monkeypatch.setattr("circuit_nb.attribution.token_shares.RAISED_BYTES", raised_bytes)
+    monkeypatch.setattr("circuit_nb.attribution.tuning.RAISED_BYTES", raised_bytes)
     record = model.record(PROMPT)
     graph = _attribute(model, max_logits=3)
     expected = autograd_edges(model, record, graph.target_ids.tolist()).numpy()
@@ -159,11 +160,11 @@ def test_no_setting_changes_an_edge(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("circuit_nb.attribution.rows.GROUP_COST", {"cpu": group_cost})
-        patch.setattr("circuit_nb.attribution.descent.KEY_BLOCK", key_block)
-        patch.setattr("circuit_nb.attribution.written.KEPT_BYTES", kept_bytes)
-        patch.setattr("circuit_nb.attribution.written.SPAN_BYTES", span_bytes)
-        patch.setattr("circuit_nb.attribution.token_shares.RAISED_BYTES", raised_bytes)
+        patch.setattr("circuit_nb.attribution.tuning.GROUP_COST", {"cpu": group_cost})
+        patch.setattr("circuit_nb.attribution.tuning.KEY_BLOCK", key_block)
+        patch.setattr("circuit_nb.attribution.tuning.KEPT_BYTES", kept_bytes)
+        patch.setattr("circuit_nb.attribution.tuning.SPAN_BYTES", span_bytes)
+        patch.setattr("circuit_nb.attribution.tuning.RAISED_BYTES", raised_bytes)
         graph = _attribute(clt_model, batch_size=batch_size, max_features=max_features)
     torch.set_num_threads(before)
     assert compare(clt_graph, graph).largest_edge_difference < 1e-5
@@ -242,7 +243,7 @@ def test_interrupt_says_how_far_and_leaves_no_hook(
 def test_what_does_not_fit_is_refused_with_what_would(
     clt_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("circuit_nb.attribution.rows.available_memory", lambda: 200_000)
+    monkeypatch.setattr("circuit_nb.attribution.budget.available_memory", lambda: 200_000)
     with pytest.raises(ValueError, match=r"need .* GiB.*max_features=\d+ would fit") as error:
         _attribute(clt_model)
     fits = int(str(error.value).rpartition("=")[2].split()[0])
@@ -254,7 +255,7 @@ def test_what_does_not_fit_is_refused_with_what_would(
 def test_with_little_memory_only_some_columns_are_kept_and_it_is_said(
     clt_model: Any, clt_graph: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("circuit_nb.attribution.rows.available_memory", lambda: 80_000)
+    monkeypatch.setattr("circuit_nb.attribution.budget.available_memory", lambda: 80_000)
     graph = _attribute(clt_model, max_features=60)
     monkeypatch.undo()
     plenty = _attribute(clt_model, max_features=60)
@@ -282,3 +283,50 @@ def test_out_of_memory_halves_the_batch(
     assert 30 < max(sizes) <= 100
     assert sizes[-1] <= 30
     assert compare(clt_graph, graph).largest_edge_difference < 1e-5
+
+
+def test_memory_that_ends_while_rows_are_kept_does_not_keep_one_twice(
+    clt_model: Any, clt_graph: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = torch.Tensor.cpu, []
+
+    def short(self: torch.Tensor) -> torch.Tensor:
+        if sys._getframe(1).f_code.co_name == "add":
+            calls.append(1)
+            # The second group of the third batch of rows.
+            if len(calls) == 12:
+                raise torch.OutOfMemoryError
+        return real(self)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", short)
+    graph = _attribute(clt_model, batch_size=100)
+    assert len(calls) > 12
+    assert compare(clt_graph, graph).largest_edge_difference < 1e-5
+
+
+def test_two_descents_of_one_frozen_model_do_not_disturb_each_other(clt_model: Any) -> None:
+    from circuit_nb.attribution.descent import Descent, FrozenModel
+    from circuit_nb.attribution.starts import Starts
+
+    record = clt_model.record(PROMPT)
+    frozen = FrozenModel(clt_model, record)
+    last, top = record.positions - 1, len(clt_model.blocks)
+    directions = clt_model.unembedding[:, :3].T.float()
+    starts = [
+        Starts(torch.full((1,), top), torch.full((1,), last), directions[i : i + 1], (1,))
+        for i in range(3)
+    ]
+
+    def alone(start: Starts) -> list[torch.Tensor]:
+        at_tokens = [torch.zeros(1, last + 1)]
+        arrived = [a.gradients[0].clone() for a in Descent(frozen).run(start, at_tokens)]
+        return [*arrived, at_tokens[0]]
+
+    at_tokens = [[torch.zeros(1, last + 1)] for _ in starts]
+    running = zip(
+        *(Descent(frozen).run(s, at) for s, at in zip(starts, at_tokens, strict=True)), strict=True
+    )
+    together = [[a.gradients[0].clone() for a in arrivals] for arrivals in running]
+    for i, start in enumerate(starts):
+        found = [arrivals[i] for arrivals in together] + at_tokens[i]
+        assert all(torch.equal(a, b) for a, b in zip(alone(start), found, strict=True))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circuit_nb.attribution.columns import Columns
-from circuit_nb.attribution.descent import Starts
+from circuit_nb.attribution.starts import Starts
 
 LAYERS, POSITIONS = 3, 5
 

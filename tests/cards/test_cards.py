@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import GOLDEN, N_LAYERS, PROMPT, VOCAB, tiny
+from families import GOLDEN, N_FEATURES, N_LAYERS, PROMPT, VOCAB, hf_model, tiny, transcoders
 from made import small_graph
 from neuronpedia_server import SiteState, serve
 from safetensors.numpy import load_file, save_file
 
-from circuit_nb import cards
+from circuit_nb import cards, load
 from circuit_nb.cards import Example, FeatureCard, Histogram, automatic_label
 from circuit_nb.graph import AttributionGraph, Feature
 
@@ -75,6 +75,34 @@ def test_histograms_agree_with_counting(golden: Any) -> None:
         assert np.abs(np.cumsum(counts) - np.cumsum(expected)).max() <= 1
 
 
+def test_negative_activations_of_a_topk_set_are_counted(tokenizer: Any) -> None:
+    """Where k exceeds the positive pre-activations, the largest negative ones are active too."""
+    sets = transcoders(activation="topk")
+    layers = tuple(replace(layer, k=N_FEATURES - 2) for layer in sets.layers)
+    model = load(hf_model("llama"), replace(sets, layers=layers), tokenizer=tokenizer, device="cpu")
+    found, truth = cards.compute(model, TEXTS, progress=False, effects=0), active(model)
+    assert set(found) == set(truth)
+    assert any(max(values) < 0 for values in truth.values())
+    assert any(min(values) < 0 < max(values) for values in truth.values())
+    for key, values in truth.items():
+        counts, edges = found[key].histogram or Histogram((), ())
+        assert len(counts) == 20
+        assert sum(counts) == len(values)
+        assert edges[0] == (-edges[-1] if min(values) < 0 else 0)
+        expected, _ = np.histogram(values, bins=np.array(edges) * (1 + 1e-6))
+        assert np.abs(np.cumsum(counts) - np.cumsum(expected)).max() <= 1
+        example = found[key].examples[0]
+        assert max(v for v in example.activations if v) == pytest.approx(max(values))
+
+
+def test_a_feature_is_named_by_a_token_at_which_it_is_active() -> None:
+    from circuit_nb.cards.types import peak_token
+
+    assert peak_token(Example(("a", "b", "c"), (0.0, -2.0, -1.0))) == "c"
+    assert peak_token(Example(("a", "b", "c"), (0.0, 2.0, -1.0))) == "b"
+    assert peak_token(Example(("a", "b"), (0.0, 0.0))) == "a"
+
+
 def test_keys_pieces_and_counts(golden: Any) -> None:
     key = next(iter(active(golden)))
     found = cards.compute(golden, TEXTS, keys=[key], effects=3, progress=False)
@@ -112,7 +140,9 @@ def test_logit_effects_are_what_setting_a_feature_does(tokenizer: Any) -> None:
     model = tiny("llama", tokenizer)
     record = model.record(PROMPT)
     feature = Feature(N_LAYERS - 1, record.positions - 1, 7)
-    out = intervene(model, PROMPT, [Intervention.set(feature, 3.0)], freeze="all")
+    out = intervene(
+        model, PROMPT, [Intervention.set(feature, 3.0)], freeze="all", keep_logits="all"
+    )
     is_it = record.features == torch.tensor([feature.layer, feature.position, feature.index])
     unit = 3.0 - float(record.activations[is_it.all(dim=1)].sum())
     change = (out.after.logits - out.before.logits)[feature.position]

@@ -17,7 +17,7 @@ from hub_server import COMMIT, HubState, point_client_at, serve
 from safetensors.numpy import save
 
 from circuit_nb import hub
-from circuit_nb.hub import known
+from circuit_nb.hub import known, resolve
 
 CONFIG = b"model_kind: transcoder_set\nfeature_input_hook: mlp.hook_in\n"
 WEIGHTS = save({"W_enc": np.arange(512, dtype=np.float32)})
@@ -285,7 +285,7 @@ def test_room_is_checked_before_the_download(
 
 
 def test_too_little_memory_is_said(served: HubState, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_memory", lambda: 1000)
+    monkeypatch.setattr(resolve, "_memory", lambda: 1000)
     with pytest.warns(UserWarning, match="known_models"):
         hub.model_source("ann/model")
 

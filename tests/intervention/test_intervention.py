@@ -26,7 +26,14 @@ def test_agrees_with_circuit_tracer(case: Case, case_model: Any, mode: str) -> N
     ]
     shape = data["base.activations"].shape
     every = [Feature(*map(int, place)) for place in np.ndindex(shape)]
-    out = intervene(case_model, case.settings["prompt"], changes, freeze=MODES[mode], watch=every)
+    out = intervene(
+        case_model,
+        case.settings["prompt"],
+        changes,
+        freeze=MODES[mode],
+        watch=every,
+        keep_logits="all",
+    )
     # Nothing is read on the ignored first position, where ours says 0.
     shown = out.after.pre_activations if mode == "direct" else out.after.activations
     values = np.array([shown[f] for f in every]).reshape(shape)

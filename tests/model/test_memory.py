@@ -14,8 +14,9 @@ import torch
 from families import GOLDEN, PROMPT
 
 from circuit_nb import attribute, load
-from circuit_nb.attribution.descent import Starts
+from circuit_nb.attribution.budget import row_bytes
 from circuit_nb.attribution.rows import Rows
+from circuit_nb.attribution.starts import Starts
 from circuit_nb.model import ReplacementModel
 from circuit_nb.model.memory import free_memory, is_out_of_memory
 from circuit_nb.transcoders.lazy_files import Encoder, OnDisk, SafetensorsFile
@@ -108,7 +109,7 @@ def test_encoders_stay_only_if_they_fit(monkeypatch: pytest.MonkeyPatch) -> None
     roomy = _opened()
     expected = attribute(roomy, PROMPT, progress=False).weights
     assert all(_held(roomy))
-    monkeypatch.setattr("circuit_nb.model.loading.free_memory", lambda _: 1_500_010_000)
+    monkeypatch.setattr("circuit_nb.model.replacement.free_memory", lambda _: 1_500_010_000)
     tight = _opened()
     np.testing.assert_array_equal(attribute(tight, PROMPT, progress=False).weights, expected)
     assert not any(_held(tight))
@@ -119,14 +120,14 @@ def test_encoders_stay_only_if_they_fit(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_type_is_what_fits_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gemma-2-2B with Gemma Scope: float32 on a GPU of 24 GB, bfloat16 on one of 15."""
-    from circuit_nb import model
+    from circuit_nb.model import loading
 
     sets: Any = SimpleNamespace(encoder_weights=26 * 16_384 * 2304)
-    monkeypatch.setattr(model, "weights_in", lambda _: 2_614_000_000)
+    monkeypatch.setattr(loading, "weights_in", lambda _: 2_614_000_000)
     for free, dtype in ((24e9, torch.float32), (15e9, torch.bfloat16)):
-        monkeypatch.setattr(model, "free_memory", lambda _, free=free: int(free))
-        assert model._dtype_that_fits(GPU, Path(), sets) is dtype
-    assert model._dtype_that_fits(torch.device("cpu"), Path(), sets) is torch.float32
+        monkeypatch.setattr(loading, "free_memory", lambda _, free=free: int(free))
+        assert loading._dtype_that_fits(GPU, Path(), sets) is dtype
+    assert loading._dtype_that_fits(torch.device("cpu"), Path(), sets) is torch.float32
 
 
 def test_weights_are_counted_by_their_headers() -> None:
@@ -159,13 +160,15 @@ def test_the_batch_is_what_fits_into_free_memory(monkeypatch: pytest.MonkeyPatch
 
     def compute(self: Rows, starts: Starts) -> None:
         groups = zip(starts.sizes, starts.lasts, strict=True)
-        batches.append((len(starts), sum(n * self._row_bytes(last) for n, last in groups)))
+        batches.append(
+            (len(starts), sum(n * row_bytes(self.model, self.columns, last) for n, last in groups))
+        )
         real(self, starts)
 
     monkeypatch.setattr(Rows, "_compute_at_once", compute)
     for free in (10**9, 500_000, 0):
         batches.clear()
-        monkeypatch.setattr("circuit_nb.attribution.rows.free_memory", lambda _, free=free: free)
+        monkeypatch.setattr("circuit_nb.attribution.budget.free_memory", lambda _, free=free: free)
         found = attribute(model, PROMPT, progress=False).weights
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
         assert all(rows == 1 or size <= free / 2 for rows, size in batches)

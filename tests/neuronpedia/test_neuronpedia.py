@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,50 @@ def test_many_nodes_do_not_build_a_huge_matrix() -> None:
     content["nodes"] += [{**like, "node_id": f"3_{i}_3", "feature": ids.pair(3, i)} for i in extra]
     with pytest.raises(ValueError, match="more than fit in 1 GiB"):
         neuronpedia.from_json(content)
+
+
+@pytest.mark.parametrize("length", [10_001, 200_000])
+def test_long_texts_come_back_whole(length: int, tmp_path: Path) -> None:
+    long = "é" * length
+    graph = replace(toy(), prompt=long, tokens=("<bos>", long, "\n", " Dallas"), targets=(long,))
+    notes = Annotations(labels={Feature(1, 3, 9): long}, supernodes=((long, (Feature(1, 3, 9),)),))
+    again = neuronpedia.read(neuronpedia.write(graph, tmp_path / "graph.json", notes))
+    assert_same(graph, again.graph)
+    assert again.annotations == notes
+
+
+def test_repeated_targets_come_back() -> None:
+    graph = toy()
+    graph = replace(
+        graph,
+        targets=(" Austin",) * 3,
+        target_ids=[11, 11, -1],
+        target_probabilities=[0.9, 0.9, 0.9],
+        weights=graph.weights[[0, 1, 2, 3, 3, 3]] * np.array([[1], [1], [1], [1], [2], [3]]),
+    )
+    content = neuronpedia.to_json(graph)
+    names = [n["node_id"] for n in content["nodes"] if n["feature_type"] == ids.TARGET]
+    assert len(set(names)) == 3
+    assert_same(graph, neuronpedia.from_bytes(json.dumps(content).encode()).graph)
+
+
+def test_large_indices_and_provenance_like_a_link_come_back() -> None:
+    place = np.array([(0, 3, 2), (1, 3, 9), (3, 3, 2**53 - 1)])
+    link = {"source": "a", "target": "b", "weight": 1}
+    for note in (link, {"a": link}, {**link, "source_type": "c"}, {**link, "more": 1}):
+        graph = replace(toy(), features=place, provenance=note)
+        text = json.dumps(neuronpedia.to_json(graph))
+        assert_same(graph, neuronpedia.from_bytes(text.encode()).graph)
+
+
+def test_a_graph_too_large_for_any_reader_is_not_written(tmp_path: Path) -> None:
+    from test_graph import random_graph
+
+    graph = random_graph(n_layers=12, positions=40, n_features=1300, n_targets=900)
+    assert np.count_nonzero(graph.weights) > 1.9e6
+    with pytest.raises(ValueError, match="Prune it first"):
+        neuronpedia.write(graph, tmp_path / "graph.json")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_file_is_said(tmp_path: Path) -> None:

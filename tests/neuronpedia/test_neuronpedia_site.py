@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from hypothesis import given
@@ -97,6 +100,36 @@ def test_lasting_trouble_is_said(site: SiteState, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("NEURONPEDIA_URL", "http://127.0.0.1:9")
     with pytest.raises(NeuronpediaError, match=r"cannot be reached \(ConnectError\)"):
         list(neuronpedia.features(*SET, [(20, 15589)], patience=QUICK))
+
+
+@pytest.mark.parametrize("how", ["silent", "drips"])
+def test_a_silent_or_dripping_site_is_not_waited_for(
+    site: SiteState, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setattr(site, how, True)
+    patience = replace(QUICK, timeout=0.5)
+    with pytest.raises(NeuronpediaError, match=r"does not answer within 0\.5 s") as caught:
+        list(neuronpedia.features(*SET, [(20, 15589)], patience=patience))
+    assert caught.value.status is None
+    assert len(site.asked) == 1, "what is that slow is not tried again"
+
+
+def test_an_interrupt_leaves_the_other_requests(site: SiteState) -> None:
+    """Of many single reads that hang, none is waited for."""
+    site.batches, site.hanging = False, "/api/feature/"
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            keys = [(20, i) for i in range(30)]
+            list(neuronpedia.features(*SET, keys, patience=replace(QUICK, timeout=3.0)))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert len(site.paths("GET")) <= 4
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,13 @@ from circuit_nb.atlas.making.tokenizer import build_tokenizer
 from circuit_nb.atlas.making.training import train_stage
 from circuit_nb.atlas.shipped import Concept, read_concepts
 from circuit_nb.atlas.world import World, load_world
+from circuit_nb.files import check_writable, replacing_folder, write_text
 
 Log = Callable[[str], None]
 INITIAL_SEED = 0
 """Seed of the untrained model."""
+_BYTES = 100_000_000
+"""What a build takes on the disk, roughly."""
 
 
 class Build:
@@ -67,6 +70,8 @@ class Build:
 
     def run(self, first: str | None = None) -> None:
         """Run all steps, or all from `first` on."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        check_writable(self.folder / "report.json", _BYTES)
         names = list(self.steps())
         start = 0 if first is None else names.index(first)
         begun = time.monotonic()
@@ -87,11 +92,13 @@ class Build:
                 before, dtype=torch.float32, attn_implementation="eager"
             )
         train_stage(model, self.shape, self.corpus, stage, log=self.log)
-        model.save_pretrained(self._stage_folder(stage))
+        with replacing_folder(self._stage_folder(stage)) as beside:
+            model.save_pretrained(beside)
         if number == len(self.stages) - 1:
-            model.save_pretrained(self.folder / "model")
-            tokenizer = build_tokenizer(self.corpus.words, self.corpus.names)
-            tokenizer.save_pretrained(self.folder / "model")
+            with replacing_folder(self.folder / "model") as beside:
+                model.save_pretrained(beside)
+                tokenizer = build_tokenizer(self.corpus.words, self.corpus.names)
+                tokenizer.save_pretrained(beside)
 
     def sparsify(self) -> None:
         """Train the transcoders of the finished model."""
@@ -146,7 +153,7 @@ def _entry(concept: Concept) -> dict[str, Any]:
 
 
 def _write(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
 if __name__ == "__main__":

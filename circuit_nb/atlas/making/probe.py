@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from circuit_nb.atlas.making.network import blocks
+from circuit_nb.files import replacing_folder
 
 Edit = Callable[[int, Tensor, Tensor], Tensor]
 """(layer, MLP input, MLP output) → new MLP output."""
@@ -71,11 +72,7 @@ class Transcoder:
 
 def save_transcoders(transcoders: Sequence[Transcoder], folder: Path) -> None:
     """Write `config.yaml` and one safetensors file a layer."""
-    folder.mkdir(parents=True, exist_ok=True)
     files = [f"layer_{layer}.safetensors" for layer in range(len(transcoders))]
-    for transcoder, file in zip(transcoders, files, strict=True):
-        tensors = {k: getattr(transcoder, v).contiguous() for k, v in TENSORS.items()}
-        save_file(tensors, folder / file)
     config = {
         "model_name": "atlas",
         "model_kind": "transcoder_set",
@@ -83,7 +80,11 @@ def save_transcoders(transcoders: Sequence[Transcoder], folder: Path) -> None:
         "feature_output_hook": "mlp.hook_out",
         "transcoders": files,
     }
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    with replacing_folder(folder) as beside:
+        for transcoder, file in zip(transcoders, files, strict=True):
+            tensors = {k: getattr(transcoder, v).contiguous() for k, v in TENSORS.items()}
+            save_file(tensors, beside / file)
+        (beside / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
 
 def load_transcoders(folder: Path) -> list[Transcoder]:

@@ -1,0 +1,59 @@
+"""What fits into memory: the matrix of edges, and one batch of its rows."""
+
+from __future__ import annotations
+
+import torch
+
+from circuit_nb.attribution import tuning
+from circuit_nb.attribution.columns import Columns
+from circuit_nb.model.memory import available_memory, free_memory
+from circuit_nb.model.replacement import ReplacementModel
+
+
+def columns_that_fit(columns: Columns, n_targets: int, n_rows: int) -> int:
+    """How many columns of a matrix of edges can be kept.
+
+    Args:
+        columns: All there are.
+        n_targets: Rows of targets.
+        n_rows: Rows of features; their columns must be among those kept.
+
+    Raises:
+        ValueError: If so many rows do not fit; it says how many would.
+    """
+    budget = int(tuning.MATRIX_SHARE * available_memory())
+    fixed = columns.n - len(columns.features)
+    fit = budget // (4 * max(n_targets + n_rows, 1))
+    if fit < fixed + n_rows:
+        # The largest r with 4 (targets + r) (fixed + r) <= budget.
+        b, c = fixed + n_targets, fixed * n_targets - budget / 4
+        most = max(0, int(((max(b * b - 4 * c, 0.0)) ** 0.5 - b) / 2))
+        raise ValueError(
+            f"{n_rows:,} rows of this prompt need "
+            f"{4 * (n_targets + n_rows) * (fixed + n_rows) / 2**30:.1f} GiB for their edges, and "
+            f"{budget / 2**30:.1f} GiB can be used; max_features={most:,} would fit."
+        )
+    return min(columns.n, fit)
+
+
+def batch_bytes(device: torch.device, *, laid_out_once: bool) -> int:
+    """Working memory that one batch of rows may take.
+
+    Args:
+        device: Where it is computed.
+        laid_out_once: Whether what sources wrote is kept from batch to batch.
+    """
+    small = device.type == "cpu" and laid_out_once
+    most = tuning.BATCH_BYTES if small else tuning.LARGE_BATCH_BYTES
+    return min(most, int(tuning.BATCH_SHARE * free_memory(device)))
+
+
+def row_bytes(model: ReplacementModel, columns: Columns, position: int) -> int:
+    """Working memory of a row that begins at a position.
+
+    Gradients, by residual stream and by head, each with a copy, and on an accelerator its edges.
+    """
+    heads, d_head, d_model = model.blocks[0].W_O.shape
+    gradients = (position + 1) * (2 * d_model + 3 * heads * d_head)
+    edges = 0 if model.device.type == "cpu" else 2 * columns.up_to(position)
+    return 4 * (gradients + edges)

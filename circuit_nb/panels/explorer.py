@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import ipywidgets
 
 from circuit_nb.figures.style import shorten
-from circuit_nb.graph import AttributionGraph, Feature
+from circuit_nb.graph import AttributionGraph
+from circuit_nb.neuronpedia import GraphFile
 from circuit_nb.panels import store
 from circuit_nb.panels.answer import AnswerPanel
 from circuit_nb.panels.base import Drawing, Panel, stack
@@ -17,6 +18,7 @@ from circuit_nb.panels.connections import ConnectionsPanel
 from circuit_nb.panels.feature import FeaturePanel
 from circuit_nb.panels.find import FindPanel
 from circuit_nb.panels.graph import GraphPanel
+from circuit_nb.panels.opening import Source, is_source, opened
 from circuit_nb.panels.paths import PathsPanel
 from circuit_nb.panels.prompt import PromptPanel
 from circuit_nb.panels.session import Session
@@ -141,35 +143,42 @@ class _Explore:
 
     def __call__(
         self,
-        model: ReplacementModel | AttributionGraph,
-        prompt: Prompt | AttributionGraph | None = None,
+        model: ReplacementModel | Source,
+        prompt: Prompt | Source | None = None,
         *,
         cards: CardSource | None = None,
         propose: bool | None = None,
     ) -> Explorer:
         """Open the explorer: `explore(model, prompt)`, `explore(model, graph)`, `explore(graph)`.
 
+        Wherever a graph can stand, a published file can: what `neuronpedia.read` gives, or the
+        path of a `.json` or `.safetensors` file, with its labels, pins, groups and selection.
+
         Args:
-            model: The model, or a graph to explore without one.
-            prompt: What to explain, or a graph computed from the model.
+            model: The model, or a graph or file to explore without one.
+            prompt: What to explain, or a graph or file of the model's.
             cards: Where feature cards come from; by default `circuit_nb.cards`.
-            propose: Whether to begin with the proposed supernodes; by default with those alone that
-                are concepts which ship with the model.
+            propose: Whether to begin with the proposed supernodes; by default with those of the
+                file, else with the concepts that ship with the model, else with the steps of the
+                path that leads to the answer.
 
         Raises:
             TypeError: If the two do not fit together.
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no graph file.
         """
-        if isinstance(model, AttributionGraph):
+        if isinstance(model, AttributionGraph | GraphFile | str | Path):
             if prompt is not None:
                 raise TypeError("Give the model first: explore(model, graph), or explore(graph).")
-            return _open(Session(model, cards=cards), propose)
+            return Explorer(opened(model, None, cards, propose))
         if prompt is None:
             raise TypeError("Give a prompt too: explore(model, prompt), or explore(graph).")
-        if isinstance(prompt, AttributionGraph):
-            return _open(Session(prompt, model, cards=cards), propose)
+        if is_source(prompt):
+            return Explorer(opened(cast("Source", prompt), model, cards, propose))
         from circuit_nb.attribution.compute import attribute
 
-        return _open(Session(attribute(model, prompt), model, cards=cards), propose)
+        graph = attribute(model, cast("Prompt", prompt))
+        return Explorer(opened(graph, model, cards, propose))
 
     def load(
         self,
@@ -190,25 +199,6 @@ class _Explore:
             ValueError: If it is no graph file.
         """
         return Explorer(store.load(path, model, cards=cards))
-
-
-def _open(session: Session, propose: bool | None) -> Explorer:
-    groups = session.propose() if propose else session.concepts() if propose is None else []
-    if groups:
-        session.accept(groups)
-        session.forget_changes()
-    session.run()
-    session.select(_most_influential(session))
-    return Explorer(session)
-
-
-def _most_influential(session: Session) -> Feature | None:
-    """The feature to begin with."""
-    graph = session.graph
-    if not len(graph.features):
-        return None
-    best = int(session.measures.influence[graph.blocks.features].argmax())
-    return Feature(*graph.features[best].tolist())
 
 
 explore = _Explore()

@@ -48,17 +48,15 @@ def walk(
 
     Args:
         weights: (features + targets, columns), the features' columns first.
-        layers: Layer of each feature, ascending, (features,).
+        layers: Layer of each feature, ascending, (features,): edges lead to higher layers only.
         start: What each target begins with, (targets,).
         errors: Columns of error nodes.
     """
     n = len(layers)
     sums, lost = (np.zeros(len(weights), dtype=np.float32) for _ in range(2))
     columns = np.zeros(weights.shape[1], dtype=np.float32)
-    for rows, below in _from_above(layers, len(weights)):
+    for rows in _from_above(layers, len(weights)):
         strength = np.abs(weights[rows])
-        if strength[:, below:n].any():  # an edge that does not climb: no single walk will do
-            return _walk_again(weights, layers, start, errors)
         sums[rows] = strength.sum(axis=1)
         per = 1 / np.maximum(sums[rows], LEAST_SUM)
         lost[rows] = strength[:, errors].sum(axis=1) * per
@@ -73,22 +71,8 @@ def by_layer(layers: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
     return list(itertools.pairwise([*firsts, len(layers)]))
 
 
-def _from_above(layers: npt.NDArray[np.int64], n_rows: int) -> Iterator[tuple[slice, int]]:
-    """Blocks of rows from the targets down, and how many features lie below their layer."""
+def _from_above(layers: npt.NDArray[np.int64], n_rows: int) -> Iterator[slice]:
+    """Blocks of rows from the targets down, each of one layer."""
     for first, end in [(len(layers), n_rows), *reversed(by_layer(layers))]:
         for begin in range(first, end, ROWS):
-            yield slice(begin, min(begin + ROWS, end)), first
-
-
-def _walk_again(
-    weights: Floats, layers: npt.NDArray[np.int64], start: Floats, errors: slice
-) -> Flow:
-    """The same by as many steps as there are layers, and one, whatever the edges do."""
-    shares, n = normalized(weights), len(layers)
-    arrived = np.concatenate([np.zeros(n, dtype=np.float32), start])
-    columns = np.zeros(weights.shape[1], dtype=np.float32)
-    for _ in range(int(layers.max(initial=-1)) + 2):
-        step = arrived @ shares
-        columns += step
-        arrived = np.concatenate([step[:n], np.zeros_like(start)])
-    return Flow(np.abs(weights).sum(axis=1), columns, shares[:, errors].sum(axis=1))
+            yield slice(begin, min(begin + ROWS, end))

@@ -45,21 +45,6 @@ def test_influence_is_the_sum_over_all_walks(seed: int) -> None:
     np.testing.assert_allclose(influence(graph), expected, atol=1e-6)
 
 
-def test_influence_of_edges_that_do_not_climb_is_walked_as_far_as_there_are_layers() -> None:
-    graph = random_graph(8)
-    weights = graph.weights.copy()
-    weights[0, len(graph.features) - 1] = 3.0  # from the last feature to the first
-    odd = replace(graph, weights=weights)
-    full = adjacency(odd)
-    step = np.zeros(odd.n_nodes)
-    step[odd.blocks.targets] = odd.target_probabilities
-    expected = np.zeros(odd.n_nodes)
-    for _ in range(odd.n_layers + 1):
-        step = step @ full
-        expected += step
-    np.testing.assert_allclose(influence(odd), expected, atol=1e-6)
-
-
 def holding_by_sorting(strength: np.ndarray, mass: float) -> np.ndarray:
     ordered = np.sort(strength, axis=None)[::-1].astype(np.float64)
     running = np.cumsum(ordered)

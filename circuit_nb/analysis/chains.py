@@ -81,7 +81,7 @@ def _best_chains(
     for rows in _upwards(graph):
         # A node's best chains come by those nodes whose own best chain brings most.
         reached = np.flatnonzero(strength[: len(passable), 0] * passable)
-        shares: Floats = np.abs(graph.weights[rows][:, reached]) * per[rows, None]
+        shares = np.abs(graph.weights[rows][:, reached]) * per[rows, None]
         by = _largest((shares * strength[reached, 0]).astype(np.float32, copy=False), top_k)
         brought = np.take_along_axis(shares, by, axis=1)[:, :, None] * strength[reached[by]]
         brought = brought.reshape(len(by), -1)

@@ -75,10 +75,10 @@ def in_the_kernel(repeat: int, real: Path | None) -> None:
         picks = iter(strongest(explorer.session, repeat + 1))
         report(
             f"{name}: select, the kernel's part",
-            milliseconds(lambda: explorer.session.select(next(picks)), repeat),
+            milliseconds(lambda: explorer.session.select(next(picks)), repeat),  # noqa: B023
         )
         pins = iter(strongest(explorer.session, repeat + 1))
-        report(f"{name}: pin", milliseconds(lambda: explorer.session.pin(next(pins)), repeat))
+        report(f"{name}: pin", milliseconds(lambda: explorer.session.pin(next(pins)), repeat))  # noqa: B023
 
     model = load("atlas")
     graph = attribute(model, DALLAS, progress=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -92,7 +92,8 @@ class HeadScores:
 
 def head_scores(model: ReplacementModel, record: Record, layer: int, head: int) -> HeadScores:
     """Run the prompt once more, and read what one head's scores are made of."""
-    attention, seen = model.bridge.blocks[layer].attn, dict[str, Tensor]()
+    block: Any = cast("Any", model.bridge).blocks[layer]
+    attention, seen = block.attn, dict[str, Tensor]()
     prefix = f"blocks.{layer}.attn"
     has = attention.submodules
     names = [f"{prefix}.hook_attn_scores", f"blocks.{layer}.ln1.hook_in"]
@@ -106,7 +107,7 @@ def head_scores(model: ReplacementModel, record: Record, layer: int, head: int) 
     hooks: list[Hook] = [(name, partial(keep, name=name)) for name in names]
     model.run(record.token_ids[None], hooks, last_only=True)
     cos_sin = (seen[f"{prefix}.hook_cos"], seen[f"{prefix}.hook_sin"]) if rotary else None
-    norm_bias = getattr(model.bridge.blocks[layer].ln1, "bias", None)
+    norm_bias = getattr(block.ln1, "bias", None)
 
     def side(letter: str) -> Side:
         weights, biases = (getattr(attention, f"{kind}_{letter.upper()}") for kind in "Wb")

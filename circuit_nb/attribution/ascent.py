@@ -19,9 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from circuit_nb.attribution.frozen_block import Attention, FrozenBlock
 from circuit_nb.attribution.buffer import Buffer
-from circuit_nb.model.memory import 
+from circuit_nb.attribution.frozen_block import Attention, FrozenBlock
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import Hook, ReplacementModel
 

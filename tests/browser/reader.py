@@ -96,6 +96,7 @@ class Reader:
     def multiply(self, name: str, text: str) -> None:
         """Type a multiplier into a row."""
         readout = self.row(name).locator(".widget-readout")
+        wait_until(lambda: readout.get_attribute("contenteditable") == "true", told="a free slider")
         readout.click()
         readout.fill(text)
         readout.press("Enter")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -70,21 +69,6 @@ class Wanted:
                 "by token, layer or index."
             )
         return found
-
-
-def counted(count: object) -> int:
-    """A number of features.
-
-    Raises:
-        ValueError: If it is no whole number, 0 or more.
-    """
-    try:
-        known = -1 if isinstance(count, bool) else operator.index(count)  # type: ignore[arg-type]
-    except TypeError:
-        known = -1
-    if known < 0:
-        raise ValueError(f"count is {count!r}; give a whole number, 0 or more.")
-    return known
 
 
 def _positions(token: str, tokens: Sequence[str]) -> set[int]:

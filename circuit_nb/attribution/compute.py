@@ -19,10 +19,12 @@ from circuit_nb.graph import AttributionGraph
 from circuit_nb.model.memory import said_when_exhausted
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel
+from circuit_nb.model.turns import exclusive
 from circuit_nb.model.vocabulary import Prompt
 from circuit_nb.version import __version__
 
 
+@exclusive
 def attribute(
     model: ReplacementModel,
     prompt: Prompt,

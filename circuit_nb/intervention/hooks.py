@@ -20,8 +20,9 @@ from circuit_nb.intervention.parts import within
 from circuit_nb.intervention.patterns import HeadEdit, edited
 from circuit_nb.intervention.readings import Reading, Unmodified, by_layer, read
 from circuit_nb.model.cache import CacheLost, KeyValues
+from circuit_nb.model.passes import Hook
 from circuit_nb.model.record import Record
-from circuit_nb.model.replacement import Hook, ReplacementModel
+from circuit_nb.model.replacement import ReplacementModel
 
 
 class _LayerEdits:

@@ -32,6 +32,7 @@ from circuit_nb.intervention.patterns import HeadEdit
 from circuit_nb.intervention.readings import Reading, check_place
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel
+from circuit_nb.model.turns import exclusive
 from circuit_nb.model.vocabulary import Prompt
 
 Change: TypeAlias = Intervention | HeadIntervention
@@ -89,6 +90,7 @@ def intervene(
     )[0]
 
 
+@exclusive
 def intervene_many(
     model: ReplacementModel,
     prompt: Prompt,

@@ -3,7 +3,7 @@
 TransformerLens names the parts of every family alike; what is left to say is written down here,
 once. A family is known if its blocks are nothing but `attention + MLP` around norms whose
 denominators can be frozen. To add one, check that with the completeness identity (see
-`tests/test_attribution.py`) and put its name into `FAMILIES`.
+`tests/attribution/test_attribution.py`) and put its name into `FAMILIES`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from circuit_nb.model.bridge_protocol import AttentionPart, BlockPart, Bridge, NormPart, Parts
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ FAMILIES = (
 """Every family known; all others are refused."""
 
 
-def family_of(bridge: Any) -> Family:
+def family_of(bridge: Bridge) -> Family:
     """The family of a TransformerLens bridge.
 
     Raises:
@@ -55,7 +57,7 @@ def family_of(bridge: Any) -> Family:
     raise ValueError(
         f"Models of class {architecture} are not known; known are "
         f"{', '.join(f.name for f in FAMILIES)}. A new family is added in "
-        "circuit_nb/architecture.py."
+        "circuit_nb/model/architecture.py."
     )
 
 
@@ -136,30 +138,31 @@ class Block:
         return self.hooks[name]
 
 
-def norm_of(module: Any, name: str) -> Norm:
+def norm_of(module: NormPart, name: str) -> Norm:
     """A norm of the bridge; `name` is its full name, such as `blocks.0.ln1`."""
-    weight = module.weight.detach()
+    weight: Tensor = getattr(module, "weight").detach()  # noqa: B009, its module's, not its own
     if module.uses_weight_offset:
         weight = weight.float() + 1
     return Norm(f"{name}.hook_scale", weight, centered=not module.uses_rms_norm)
 
 
-def blocks_of(bridge: Any) -> tuple[Block, ...]:
-    """Every block of a bridge, in order.
+def blocks_of(parts: Parts) -> tuple[Block, ...]:
+    """Every block, in order.
 
     Raises:
         ValueError: If attention weights are not plain matrices, as in 4-bit models.
     """
-    return tuple(_block(block, layer) for layer, block in enumerate(bridge.blocks))
+    return tuple(_block(block, layer) for layer, block in enumerate(parts.blocks))
 
 
-def _block(block: Any, layer: int) -> Block:
+def _block(block: BlockPart, layer: int) -> Block:
     prefix = f"blocks.{layer}"
     has = block.submodules
 
     def norm(name: str) -> Norm | None:
         return norm_of(getattr(block, name), f"{prefix}.{name}") if name in has else None
 
+    attention: AttentionPart = getattr(block, "attn")  # noqa: B009
     attention_norm, mlp_norm = norm("ln1"), norm("ln2")
     assert attention_norm is not None and mlp_norm is not None, sorted(has)
     aliases: dict[str, str] = block.hook_aliases
@@ -176,8 +179,8 @@ def _block(block: Any, layer: int) -> Block:
         attention_post_norm=norm("ln1_post"),
         mlp_norm=mlp_norm,
         mlp_post_norm=norm("ln2_post"),
-        W_V=_matrix(block.attn.W_V, layer),
-        W_O=_matrix(block.attn.W_O, layer),
+        W_V=_matrix(attention.W_V, layer),
+        W_O=_matrix(attention.W_O, layer),
         hooks={**hooks, "pattern": f"{prefix}.attn.hook_pattern"},
     )
 

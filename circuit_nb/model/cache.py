@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from circuit_nb.model.bridge_protocol import Bridge, parts_of
+from circuit_nb.model.passes import Feed
 
 _LOOKED_FOR = "past_key_values"
 """Where TransformerLens's attention looks for the cache, whatever transformers calls it."""
@@ -34,11 +36,12 @@ class KeyValues:
         bridge: The TransformerLens bridge.
     """
 
-    def __init__(self, bridge: Any) -> None:
+    def __init__(self, bridge: Bridge) -> None:
         from transformers import DynamicCache
 
         self._bridge = bridge
-        self._held: Any = DynamicCache(config=bridge.original_model.config)
+        model: Any = bridge.original_model
+        self._held: Any = DynamicCache(config=model.config)
         self.positions = 0
         """How many tokens were fed."""
 
@@ -48,26 +51,16 @@ class KeyValues:
         known = inspect.signature(self._bridge.original_model.forward).parameters
         return {"use_cache": True, "cache" if "cache" in known else "past_key_values": self._held}
 
-    @contextmanager
-    def handed_on(self) -> Generator[None]:
-        """Within this, every attention layer is given the cache where it looks for it."""
-        live = [True]
+    @property
+    def feeds(self) -> list[Feed]:
+        """Hands the cache to every attention layer, where it looks for it."""
 
         def hand(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            # The guard makes a hook harmless that an interrupt left hanging.
-            if live and kwargs.get(_LOOKED_FOR) is None:
+            if kwargs.get(_LOOKED_FOR) is None:
                 return args, {**kwargs, _LOOKED_FOR: self._held}
             return None
 
-        handles: list[Any] = []
-        try:
-            for block in self._bridge.blocks:
-                handles.append(block.attn.register_forward_pre_hook(hand, with_kwargs=True))
-            yield
-        finally:
-            live.clear()
-            for handle in handles:
-                handle.remove()
+        return [(block.attn, hand) for block in parts_of(self._bridge).blocks]
 
     def check_grown(self, fed: int) -> None:
         """Count the tokens of a pass, and see that every layer kept them.
@@ -76,7 +69,7 @@ class KeyValues:
             CacheLost: If one did not.
         """
         self.positions += fed
-        for layer in range(len(self._bridge.blocks)):
+        for layer in range(len(parts_of(self._bridge).blocks)):
             kept = int(self._held.get_seq_length(layer))
             if kept != self.positions:
                 raise CacheLost(f"layer {layer} kept {kept} of {self.positions} tokens")
@@ -90,7 +83,7 @@ class CachedPasses:
         name: The model's name, for the warning.
     """
 
-    def __init__(self, bridge: Any, name: str) -> None:
+    def __init__(self, bridge: Bridge, name: str) -> None:
         self._bridge, self._name = bridge, name
         self._compared = 0
         self.trusted = True
@@ -102,7 +95,8 @@ class CachedPasses:
         """One pass with a cache.
 
         Args:
-            run: The pass, which takes further arguments of the model's forward pass.
+            run: The pass, which takes what is to be handed to modules, and further arguments of
+                the model's forward pass.
             fed: How many tokens it is fed, in each row.
             cache: What was fed before; None for the first pass.
 
@@ -114,8 +108,7 @@ class CachedPasses:
         """
         try:
             cache = cache or KeyValues(self._bridge)
-            with cache.handed_on():
-                logits = run(**cache.arguments)
+            logits = run(cache.feeds, **cache.arguments)
             cache.check_grown(fed)
         except (TypeError, AttributeError, ImportError) as error:
             raise CacheLost(str(error)) from error

@@ -36,13 +36,17 @@ def load(
 
     Args:
         model: `"atlas"` (the embedded model, offline), a local Hugging Face folder, a Hub id, or
-            a Hugging Face model or `TransformerBridge` in memory.
+            a Hugging Face model or `TransformerBridge` in memory. A model in memory is left as it
+            is: its weights are shared, unless another device or dtype is asked for, and nothing
+            else of it is touched. A bridge is taken as it is; its weights must not be processed.
         transcoders: A local folder, a Hub id (`owner/name/folder@revision`), or `Transcoders`.
             May be left out for `"atlas"` and for models with a known default set.
-        device: Where to put it; by default CUDA, then Apple's MPS, then the CPU.
+        device: Where to put it; by default CUDA, then Apple's MPS, then the CPU. A model in memory
+            stays where it is; asked for another place, a copy of its weights is put there.
         dtype: Type of the weights. By default float32; on an accelerator whose free memory is too
-            small for that, bfloat16. Attribution itself is always computed in float32.
-        tokenizer: Needed beside a Hugging Face model in memory.
+            small for that, bfloat16; a model in memory keeps its own, or a converted copy is made.
+            Attribution itself is always computed in float32.
+        tokenizer: Needed beside a Hugging Face model in memory; otherwise it replaces the folder's.
         keep_encoders: Whether transcoder encoders stay in memory once used. `False` reads them
             from their files at every use: slower, for sets larger than memory. By default they
             stay if they fit.
@@ -62,22 +66,22 @@ def load(
             "device_map goes with a model's folder or Hub id, and in place of device; a model in "
             "memory stays where it is."
         )
-    place = device_of(device) if device is not None else default_device()
+    place = device_of(device) if device is not None else None
     name = "" if not isinstance(model, (str, os.PathLike)) else os.fspath(model)
     given = isinstance(transcoders, Transcoders)
     if not isinstance(transcoders, Transcoders):
         transcoders = _open_set(transcoders or hub.default_transcoders(name))
     revision = None
     if isinstance(model, (str, os.PathLike)):
+        place = place or default_device()
         found = hub.model_source(os.fspath(model))
         model, revision = found.folder, found.revision
-        if dtype is None:
-            dtype = _dtype_that_fits(place, model, transcoders)
-    dtype = dtype or torch.float32
-    with said_when_exhausted("loading the model", place):
+        dtype = dtype or _dtype_that_fits(place, model, transcoders)
+    with said_when_exhausted("loading the model", place or torch.device("cpu")):
         bridge = open_bridge(model, place, dtype, tokenizer, device_map)
         opened = ReplacementModel(bridge, transcoders, name=name, revision=revision)
-        opened.place_transcoders(None if given else dtype, keep_encoders=keep_encoders)
+        kept = None if given else opened.dtype
+        opened.place_transcoders(kept, keep_encoders=keep_encoders)
     return opened
 
 

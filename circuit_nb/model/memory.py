@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
-
-def available_memory() -> int:
-    """Bytes of main memory that are free or can be freed, or a careful guess."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        lines = meminfo.read_text().splitlines()
-        line = next((x for x in lines if x.startswith("MemAvailable")), "")
-        if line:
-            return 1024 * int(line.split()[1])
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return 2**32
+from circuit_nb.hub.free_memory import available_memory as available_memory
 
 
 def free_memory(device: torch.device) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from weakref import WeakMethod
 
 import torch
 from torch import Tensor
@@ -41,19 +42,37 @@ class Record:
     """(vocab,), at the last position, after the model's softcap if it has one."""
     final: Tensor
     """What is unembedded, (positions, d_model)."""
-    unembed: Callable[[Tensor], Tensor] = field(repr=False)
-    """From `final` to logits."""
+    unembedded_by: WeakMethod[Callable[[Tensor], Tensor]] = field(repr=False)
+    """From `final` to logits, as long as the model is there; it is not kept alive."""
 
     @cached_property
     def logits(self) -> Tensor:
         """(positions, vocab). Computed when asked for: with a large vocabulary they can take as
-        much memory as everything else here."""
-        return self.unembed(self.final)
+        much memory as everything else here.
+
+        Raises:
+            RuntimeError: If the model they would be computed by is gone.
+        """
+        unembed = self.unembedded_by()
+        if unembed is None:
+            raise RuntimeError(
+                "Logits of all positions are computed by the model, which is gone; ask for "
+                "record.logits while you have it. record.next_logits, of the last, is kept."
+            )
+        return unembed(self.final)
 
     @property
     def positions(self) -> int:
         """Length of the prompt in tokens."""
         return len(self.token_ids)
+
+    def check_position(self, position: int) -> None:
+        """Raise `ValueError` unless the prompt has such a position."""
+        if not 0 <= position < self.positions:
+            raise ValueError(
+                f"Position {position} does not exist in this prompt of {self.positions} tokens; "
+                f"positions are 0 to {self.positions - 1}."
+            )
 
     @property
     def prefix(self) -> int:

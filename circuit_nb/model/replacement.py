@@ -1,29 +1,42 @@
-"""The replacement model: a language model whose MLPs can be read through transcoders."""
+"""`ReplacementModel`: a language model in memory together with its transcoders.
+
+It has a TransformerLens bridge and does not subclass it. The bridge is left as it came: no weight
+processing, which would fold norms into weights that published transcoders were trained without.
+"""
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
-from typing import Any, TypeAlias
+from dataclasses import replace
+from threading import RLock
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from circuit_nb.graph import Feature, Supernode
 from circuit_nb.hub.known import WORKING_BYTES
 from circuit_nb.model.architecture import Block, Norm, blocks_of, family_of, norm_of
+from circuit_nb.model.bridge_protocol import Bridge, HookPoint, Parts, Tokenizer, parts_of
+from circuit_nb.model.bridges import check_raw
 from circuit_nb.model.cache import CachedPasses, KeyValues
+from circuit_nb.model.changes import State, Watch
 from circuit_nb.model.memory import free_memory
-from circuit_nb.model.record import Record, check_finite
+from circuit_nb.model.passes import Action, Feed, Hook, sweep, visit
+from circuit_nb.model.record import Record
+from circuit_nb.model.recording import Recording
+from circuit_nb.model.room import check_context, check_patterns
+from circuit_nb.model.turns import exclusive, lock_of
 from circuit_nb.model.vocabulary import Prompt, Vocabulary
 from circuit_nb.transcoders.transcoder import Transcoders
 
 _PIECE = 2**14
 """Columns of the unembedding that are widened to float32 at once."""
-
-
-Hook: TypeAlias = "tuple[str, Callable[[Tensor, Any], Tensor | None]]"
 
 
 class ReplacementModel:
@@ -43,24 +56,34 @@ class ReplacementModel:
 
     def __init__(
         self,
-        bridge: Any,
+        bridge: Bridge,
         transcoders: Transcoders,
         *,
         name: str = "",
         revision: str | None = None,
     ) -> None:
+        check_raw(bridge)
         self.bridge = bridge
-        self.transcoders = transcoders
         self.family = family_of(bridge)
         self.name = name or str(bridge.cfg.model_name)
         self.revision = revision
-        bridge.requires_grad_(False)
-        bridge.eval()
-        self.blocks: tuple[Block, ...] = blocks_of(bridge)
-        self.final_norm: Norm = norm_of(bridge.ln_final, "ln_final")
-        self._check_fit()
         self._last: Record | None = None
         self.cached = CachedPasses(bridge, self.name)
+        self._settled = False
+        self._state: State
+        self._told: set[str] = set()
+        self._read_weights()
+        self.transcoders = transcoders
+        self._state = self._watch.state(transcoders)
+
+    def _read_weights(self) -> None:
+        """Find everything in the bridge that is used of it."""
+        self._watch = Watch(self.bridge)
+        self._points: dict[str, HookPoint] = dict(self.bridge.hook_dict)
+        self._parts: Parts = parts_of(self.bridge)
+        self.blocks: tuple[Block, ...] = blocks_of(self._parts)
+        self.final_norm: Norm = norm_of(self._parts.final_norm, "ln_final")
+        self._mean: tuple[object, Tensor] | None = None
 
     def __repr__(self) -> str:
         t = self.transcoders
@@ -70,9 +93,28 @@ class ReplacementModel:
             f"{kind} transcoders, {self.dtype} on {self.device})"
         )
 
-    def _check_fit(self) -> None:
+    @property
+    def lock(self) -> RLock:
+        """Held while the model runs, by one thread at a time, which may take it again.
+
+        All functions that run a model hold it; take it (`with model.lock:`) around passes of your
+        own through the bridge, where other threads use the model.
+        """
+        return lock_of(self.bridge.original_model)
+
+    @property
+    def transcoders(self) -> Transcoders:
+        """What its MLPs are read through. Others can be set, if they fit."""
+        return self._transcoders
+
+    @transcoders.setter
+    def transcoders(self, transcoders: Transcoders) -> None:
+        self._check_fit(transcoders)
+        with self.lock:
+            self._transcoders, self._last = transcoders, None
+
+    def _check_fit(self, t: Transcoders) -> None:
         n_layers, d_model = len(self.blocks), int(self.bridge.cfg.d_model)
-        t = self.transcoders
         if (t.n_layers, t.d_model) != (n_layers, d_model):
             made_for = f" (made for {t.model_name})" if t.model_name else ""
             raise ValueError(
@@ -102,7 +144,7 @@ class ReplacementModel:
         self.transcoders = self.transcoders.to(devices, dtype, keep_encoders=keep_encoders)
 
     @property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> Tokenizer:
         """The Hugging Face tokenizer."""
         return self.bridge.tokenizer
 
@@ -119,14 +161,19 @@ class ReplacementModel:
     @property
     def unembedding(self) -> Tensor:
         """(d_model, vocab)."""
-        return self.bridge.W_U
+        return self.bridge.W_U.detach()
 
-    @cached_property
+    @property
     def mean_unembedding(self) -> Tensor:
         """Mean column of the unembedding, (d_model,), in float32."""
-        # In pieces: the whole matrix in float32 would be as large as half of a small model.
-        pieces = [part.float().sum(1) for part in self.unembedding.split(_PIECE, dim=1)]
-        return torch.stack(pieces).sum(0) / self.unembedding.shape[1]
+        weight = self.unembedding
+        version = None if weight.is_inference() else weight._version
+        if self._mean is None or self._mean[0] != (version, weight.device):
+            # In pieces: all of it in float32 would be as large as half of a small model.
+            pieces = [part.float().sum(1) for part in weight.split(_PIECE, dim=1)]
+            mean = torch.stack(pieces).sum(0) / weight.shape[1]
+            self._mean = ((version, weight.device), mean)
+        return self._mean[1]
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -156,6 +203,10 @@ class ReplacementModel:
         """
         return torch.tensor(self.vocabulary.ids(prompt), device=self.device)
 
+    def check_length(self, positions: int, generated: int = 0) -> None:
+        """Raise `ValueError` if a prompt, with what follows it, is longer than the context."""
+        check_context(self.name, self.bridge.cfg.n_ctx, positions, generated)
+
     def ignored_positions(self, token_ids: Tensor) -> int:
         """How many positions at the start are ignored: 1, or a chat template's fixed header."""
         prefix = self.family.ignored_prefix
@@ -163,29 +214,64 @@ class ReplacementModel:
             return len(prefix)
         return 1
 
-    @torch.no_grad()
+    @exclusive
     def run(
         self, token_ids: Tensor, hooks: Sequence[Hook] = (), *, last_only: bool = False
     ) -> Tensor:
         """Logits (batch, positions, vocab) of token ids (batch, positions), under hooks.
 
-        The hooks are gone afterwards, also after an error.
+        The hooks are gone afterwards, also after an error or an interrupt. Hooks of others act.
 
         Args:
             token_ids: The tokens.
             hooks: Names of hook points and what to call there.
             last_only: Whether the logits of the last position are enough, (batch, 1, vocab).
-        """
-        kept = {"logits_to_keep": 1} if last_only else {}
-        with _expected_edits():
-            return self.bridge.run_with_hooks(token_ids, fwd_hooks=list(hooks), **kept)
 
+        Raises:
+            ValueError: If there are more tokens than the model's context has.
+        """
+        self.check_length(token_ids.shape[1])
+        options: dict[str, Any] = {"logits_to_keep": 1} if last_only else {}
+        return self._forward(token_ids, hooks, **options)
+
+    def _forward(
+        self,
+        token_ids: Tensor,
+        hooks: Sequence[Hook],
+        feeds: Sequence[Feed] = (),
+        **options: Any,
+    ) -> Tensor:
+        """One pass under hooks, and what is handed to modules, with such options of the bridge."""
+        points = [(self._point(name, action), action) for name, action in hooks]
+        sweep(self._points.values())
+        with _expected_edits():
+            return visit(
+                lambda: self.bridge.forward(token_ids, **options),
+                points,
+                feeds=feeds,
+                training=self._watch.training(),
+            )
+
+    def _point(self, name: str, action: Action) -> HookPoint:
+        """A hook point.
+
+        Raises:
+            KeyError: If there is none of this name.
+            ValueError: If it is switched off in the bridge's settings.
+        """
+        point = self._points.get(name)
+        if point is None:
+            raise KeyError(f"There is no hook point {name!r} in {self.name}.")
+        self.bridge.check_hooks_to_add(point, name, action)
+        return point
+
+    @exclusive
     @torch.no_grad()
     def unembed(self, final: Tensor) -> Tensor:
         """Logits (…, vocab) of the residual stream after the final norm, (…, d_model)."""
-        return self.bridge.adapter.apply_output_logits_transform(self.bridge.unembed(final))
+        return self.bridge.adapter.apply_output_logits_transform(self._parts.unembed(final))
 
-    @torch.no_grad()
+    @exclusive
     def run_cached(
         self, token_ids: Tensor, hooks: Sequence[Hook] = (), cache: KeyValues | None = None
     ) -> tuple[Tensor, KeyValues]:
@@ -198,71 +284,100 @@ class ReplacementModel:
             CacheLost: If these releases of transformers and TransformerLens do not keep it.
         """
 
-        def run(**arguments: Any) -> Tensor:
-            with _expected_edits():
-                return self.bridge.run_with_hooks(token_ids, fwd_hooks=list(hooks), **arguments)
+        def run(feeds: Sequence[Feed], **arguments: Any) -> Tensor:
+            return self._forward(token_ids, hooks, feeds, **arguments)
 
         return self.cached.run(run, token_ids.shape[1], cache)
 
+    @exclusive
     def record(self, prompt: Prompt) -> Record:
         """Run the model once and keep what attribution and interventions need.
 
-        The last record is kept, so asking again for the same prompt costs nothing.
+        The last record is kept, so asking again for the same prompt costs nothing, until weights,
+        device, transcoders or hooks of yours on the model change.
 
         Raises:
-            ValueError: If the prompt is bad, or the pass produced NaN or infinity.
+            ValueError: If the prompt is bad or too long, or the pass produced NaN or infinity.
+            MemoryError: If its attention patterns alone exceed what is free.
         """
+        self._notice_changes()
         ids = self.tokenize(prompt)
+        text = prompt if isinstance(prompt, str) else str(self.tokenizer.decode(ids.tolist()))
         if self._last is None or not torch.equal(self._last.token_ids, ids):
             self._last = None
-            text = prompt if isinstance(prompt, str) else str(self.tokenizer.decode(ids.tolist()))
+            self.check_length(len(ids))
+            check_patterns(self.blocks, self.dtype.itemsize, len(ids))
             self._last = self._record(ids, text)
-        return self._last
+            if not self._settled:
+                # Hugging Face models hang hooks of their own at the first pass.
+                self._state, self._settled = self._watch.state(self.transcoders), True
+        # The same tokens can be written in several ways, with the special token and without.
+        return self._last if self._last.prompt == text else replace(self._last, prompt=text)
 
     def _record(self, ids: Tensor, text: str) -> Record:
-        n_layers, t = len(self.blocks), self.transcoders
-        seen: dict[str, Tensor] = {}
-        active: list[Tensor] = [torch.empty(0)] * n_layers
-        values: list[Tensor] = [torch.empty(0)] * n_layers
         ignored = self.ignored_positions(ids)
+        recording = Recording(self.blocks, self.final_norm, self.transcoders, ids, ignored)
+        logits = self.run(ids[None], recording.hooks, last_only=True)
+        return recording.record(text, logits[0, -1], self.unembed)
 
-        # Hooks are told their canonical name, which can differ from the alias asked for.
-        def keep(tensor: Tensor, hook: Any, name: str) -> None:
-            seen[name] = tensor[0].detach()
+    def _notice_changes(self) -> None:
+        """Forget what was computed from a model that has changed since, and say what acts in it.
 
-        def encode(tensor: Tensor, hook: Any, layer: int) -> None:
-            acts = t.layers[layer].activate(t.layers[layer].pre_activations(tensor[0]))
-            acts[:ignored] = 0
-            where = acts.nonzero()
-            found = torch.cat([torch.full_like(where[:, :1], layer), where], dim=1)
-            active[layer] = found.to(ids.device)
-            values[layer] = acts[where[:, 0], where[:, 1]].to(ids.device)
+        Raises:
+            ValueError: If its weights have been processed.
+        """
+        state = self._watch.state(self.transcoders)
+        if state == self._state:
+            return
+        self._last = None
+        if state.weights != self._state.weights:
+            check_raw(self.bridge)
+            self._read_weights()
+            devices = [block.device for block in self.blocks]
+            if devices != [layer.b_enc.device for layer in self.transcoders.layers]:
+                self.transcoders = self.transcoders.to(devices)
+        self._state = self._watch.state(self.transcoders)
+        self._tell_of_hooks()
 
-        reads = [block.hook(t.input_hook) for block in self.blocks]
-        writes = [block.hook(t.output_hook) for block in self.blocks]
-        patterns = [block.hook("pattern") for block in self.blocks]
-        scales = [n.hook for block in self.blocks for n in block.norms] + [self.final_norm.hook]
-        names = {"hook_embed", "ln_final.hook_out", *reads, *writes, *patterns, *scales}
-        hooks: list[Hook] = [(name, partial(keep, name=name)) for name in names]
-        hooks += [(name, partial(encode, layer=layer)) for layer, name in enumerate(reads)]
-        logits = self.run(ids[None], hooks, last_only=True)
-        record = Record(
-            prompt=text,
-            token_ids=ids,
-            ignored=ignored,
-            patterns=tuple(seen[name] for name in patterns),
-            scales={name: seen[name].float() for name in scales},
-            embeddings=seen["hook_embed"],
-            reads=tuple(seen[name] for name in reads),
-            writes=tuple(seen[name] for name in writes),
-            features=torch.cat(active),
-            activations=torch.cat(values),
-            next_logits=logits[0, -1],
-            final=seen["ln_final.hook_out"],
-            unembed=self.unembed,
-        )
-        check_finite(record)
-        return record
+    def _tell_of_hooks(self) -> None:
+        """Say once which hooks of the reader's own act in every pass."""
+        own = {point.name or "" for point in self._points.values() if point.fwd_hooks}
+        if own - self._told:
+            self._told |= own
+            some = ", ".join(sorted(own)[:3]) + (", …" if len(own) > 3 else "")
+            warnings.warn(
+                f"Hooks of your own on the model ({some}) act in every pass; what they change has "
+                "no edges in an attribution graph. bridge.reset_hooks() takes them away.",
+                stacklevel=4,
+            )
+
+    def activations(
+        self, prompt: Prompt, features: Feature | Supernode | Iterable[Feature | Sequence[int]]
+    ) -> npt.NDArray[np.float32]:
+        """Activations of features on a prompt, by one pass and without an attribution.
+
+        Args:
+            prompt: Text, token ids, or a 1-D tensor of them.
+            features: Features, or rows (layer, position, index), whether or not they are in any
+                graph.
+
+        Returns:
+            (features,); 0 where a feature is off, as it is everywhere on the ignored prefix.
+
+        Raises:
+            ValueError: If the prompt is bad, or a layer, position or index does not exist.
+        """
+        given = (features,) if isinstance(features, Feature) else features
+        given = given.features if isinstance(given, Supernode) else given
+        wanted = [f if isinstance(f, Feature) else Feature(*map(int, f)) for f in given]
+        record = self.record(prompt)
+        for feature in wanted:
+            self.transcoders.check(feature.layer, feature.index)
+            record.check_position(feature.position)
+        # Every active feature is in the record, with the value it has in a graph.
+        rows = itertools.starmap(Feature, record.features.tolist())
+        found = dict(zip(rows, record.activations.tolist(), strict=True))
+        return np.array([found.get(feature, 0.0) for feature in wanted], dtype=np.float32)
 
 
 @contextmanager

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+
+from circuit_nb.model.bridge_protocol import Tokenizer
 
 Prompt: TypeAlias = "str | Sequence[int] | Tensor"
 """Text, token ids, or a 1-D tensor of token ids."""
@@ -22,7 +24,7 @@ class Vocabulary:
         name: The model's name, for messages.
     """
 
-    def __init__(self, tokenizer: Any, size: int, name: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, size: int, name: str) -> None:
         self.tokenizer, self.size, self.name = tokenizer, size, name
 
     def token(self, token_id: int) -> str:
@@ -64,6 +66,14 @@ class Vocabulary:
         return [*first, *ids]
 
     def _encode(self, text: str) -> list[int]:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"The text holds half a character (U+{ord(text[error.start]):04X}, a lone "
+                f"surrogate) after {text[max(0, error.start - 20) : error.start]!r}: it was cut or "
+                "decoded wrongly; write that character anew, or leave it out."
+            ) from None
         ids = [int(i) for i in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
         unknown = self.tokenizer.unk_token_id
         if unknown in ids and str(self.tokenizer.unk_token) not in text:

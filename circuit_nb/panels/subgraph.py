@@ -24,7 +24,7 @@ SCORES = (
 )
 WIDTH = 600
 """Pixels that boxes are spread over until the page says how many there are."""
-HEIGHT = 190
+HEIGHT = 230
 """Pixels that few boxes are spread over from top to bottom."""
 TALLEST = 330
 """Pixels of height beyond which the circuit scrolls."""

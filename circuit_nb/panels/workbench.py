@@ -94,7 +94,12 @@ class Workbench(traitlets.HasTraits):
         if not self.cards.at_hand:
             strength = self.measures.influence[self.graph.blocks.features]
             features = features[np.argsort(-strength)[:FIRST_CARDS]]
-        self.cards.fetch((int(layer), int(index)) for layer, _, index in features)
+        shipped = self.cards.shipped
+        self.cards.fetch(
+            (int(layer), int(index))
+            for layer, _, index in features
+            if (layer, index) not in shipped
+        )
 
     @contextmanager
     def together(self) -> Generator[None, None, None]:

@@ -72,13 +72,8 @@ def in_the_kernel(repeat: int, real: Path | None) -> None:
         report(f"{name}: graph_figure", whole)
         report(f"{name}: explore", milliseconds(lambda graph=graph: opened(graph), 3))
         explorer = opened(graph)
-        picks = iter(strongest(explorer.session, repeat + 1))
-        report(
-            f"{name}: select, the kernel's part",
-            milliseconds(lambda: explorer.session.select(next(picks)), repeat),  # noqa: B023
-        )
-        pins = iter(strongest(explorer.session, repeat + 1))
-        report(f"{name}: pin", milliseconds(lambda: explorer.session.pin(next(pins)), repeat))  # noqa: B023
+        one_by_one(f"{name}: select, the kernel's part", explorer, "select", repeat)
+        one_by_one(f"{name}: pin", explorer, "pin", repeat)
 
     model = load("atlas")
     graph = attribute(model, DALLAS, progress=False)
@@ -90,11 +85,13 @@ def in_the_kernel(repeat: int, real: Path | None) -> None:
         explorer.session.set_switch("Texas", on="Texas" in switches and not switches["Texas"].on)
 
     report("Dallas: toggle, the kernel's part", milliseconds(flip, 2 * repeat))
+    one_by_one("Dallas: select, the kernel's part", explorer, "select", repeat)
+
+
+def one_by_one(what: str, explorer: Any, deed: str, repeat: int) -> None:
+    """Do something with one of the strongest features after the other."""
     picks = iter(strongest(explorer.session, repeat + 1))
-    report(
-        "Dallas: select, the kernel's part",
-        milliseconds(lambda: explorer.session.select(next(picks)), repeat),
-    )
+    report(what, milliseconds(lambda: getattr(explorer.session, deed)(next(picks)), repeat))
 
 
 def opened(graph: Any) -> Any:

@@ -155,7 +155,8 @@ class Scene:
             if number >= features or not view.drawn[number] or number in wishes:
                 return
             text = self._called(number)
-            if text and (bold or self._said(number) not in said):
+            alone = bold and number not in self.group_of
+            if text and (alone or self._said(number) not in said):
                 said.add(self._said(number))
                 wishes[number] = Wish(number, text, bold)
 

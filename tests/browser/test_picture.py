@@ -22,13 +22,13 @@ import sys
 sys.path.insert(0, {tests!r})
 from real import real_graph
 from circuit_nb.cards import FeatureCard
-from circuit_nb.figures.story import story
+from circuit_nb.analysis import story
 from circuit_nb.graph import TargetNode
 from circuit_nb.panels import GraphPanel, Session
 graph, labels = real_graph({name!r})
 cards = {{k: FeatureCard(t, source="neuronpedia") for k, t in labels.items()}}
 session = Session(graph, cards=cards)
-session.paths = (story(session.measures, session.labels),)
+session.paths = (story(graph, session.labels)[0],)
 session.select(TargetNode(0))
 panel = GraphPanel(session)
 panel

@@ -24,12 +24,11 @@ from made import (
 from real import NAMES, real_graph
 
 from circuit_nb import figures
-from circuit_nb.analysis import paths
+from circuit_nb.analysis import paths, story
 from circuit_nb.figures.edges import BACKGROUND_EDGES, background, selected_edges
 from circuit_nb.figures.graph import ORDER, scene_traces
 from circuit_nb.figures.measures import Measures
 from circuit_nb.figures.scene import Scene
-from circuit_nb.figures.story import story
 from circuit_nb.figures.style import NEGATIVE, POSITIVE, hue
 from circuit_nb.figures.view import GraphView, Room
 from circuit_nb.graph import ErrorNode, Supernode, TargetNode, TokenNode
@@ -186,8 +185,7 @@ def test_a_graph_with_no_features_is_drawn() -> None:
 def scene_of(name: str, width: int) -> Scene:
     graph, labels = real_graph(name)
     measures = Measures(graph)
-    path = story(measures, labels)
-    assert path is not None
+    path = story(graph, labels)[0]
     view = GraphView(measures, measures.usual, always=frozenset(path.nodes), room=Room(width, 480))
     return Scene(view, labels, paths=(path,))
 

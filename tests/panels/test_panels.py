@@ -21,8 +21,8 @@ from made import (
     small_graph,
 )
 
+from circuit_nb.analysis import story
 from circuit_nb.figures.graph import ORDER
-from circuit_nb.figures.story import story
 from circuit_nb.graph import ErrorNode, Feature, Supernode, TargetNode, TokenNode
 from circuit_nb.panels import (
     ConnectionsPanel,
@@ -259,8 +259,7 @@ def test_what_is_drawn_is_always_said(session: Session) -> None:
 
 
 def test_a_highlighted_path_is_drawn_and_named(session: Session) -> None:
-    path = story(session.measures, session.labels)
-    assert path is not None
+    path = story(session.graph, session.labels)[0]
     session.kept = 0.3
     panel = GraphPanel(session)
     session.paths = (path,)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -21,7 +21,7 @@ from circuit_nb.files import said, shown, write_tensors
 from circuit_nb.finding import Labels, Wanted
 from circuit_nb.given import whole
 from circuit_nb.graph_check import ARRAYS, checked
-from circuit_nb.influence import influence
+from circuit_nb.influence import walk
 
 SCHEMA_VERSION = 1
 MAX_HEADER = 2**24
@@ -248,36 +248,6 @@ class AttributionGraph:
             return 0.0
         return float(self.inputs(target)[number])
 
-    def part(
-        self, nodes: npt.NDArray[np.bool_], edges: npt.NDArray[np.bool_], note: Mapping[str, Any]
-    ) -> AttributionGraph:
-        """The graph of some of its features, errors and edges; tokens and targets stay.
-
-        What is left of a graph is one too, so it is not checked again.
-
-        Args:
-            nodes: Which nodes to keep, (n_nodes,), in node order.
-            edges: Which edges to keep, the shape of `weights`.
-            note: Added to `provenance`; JSON values only.
-        """
-        assert nodes.shape == (self.n_nodes,) and edges.shape == self.weights.shape
-        nodes = nodes.copy()
-        nodes[self.blocks.tokens.start :] = True
-        features, errors = nodes[self.blocks.features], nodes[self.blocks.errors]
-        weights = np.where(edges, self.weights, np.float32(0))
-        made = object.__new__(AttributionGraph)
-        for entry in fields(self):
-            object.__setattr__(made, entry.name, getattr(self, entry.name))
-        for name, value in {
-            "features": self.features[features],
-            "activations": self.activations[features],
-            "errors": self.errors[errors],
-            "weights": weights[nodes[self.rows]][:, nodes[: self.blocks.tokens.stop]],
-            "provenance": {**self.provenance, **note},
-        }.items():
-            object.__setattr__(made, name, value)
-        return made
-
     def save(self, path: str | Path) -> Path:
         """Write the graph as one safetensors file whose header holds the texts as JSON.
 
@@ -345,7 +315,7 @@ class AttributionGraph:
         features = [n for n in self.nodes[self.blocks.features] if isinstance(n, Feature)]
         wanted = Wanted(text, labels, token, layer, index)
         found = wanted.among(features, self.tokens, self.provenance.get("model"))
-        reach = influence(self.weights, self.target_probabilities, self.n_layers)
+        reach = walk(self.weights, self.features[:, 0], self.target_probabilities).columns
         return [features[i] for i in sorted(found, key=lambda i: -reach[i])]
 
 

@@ -18,10 +18,12 @@ from circuit_nb.analysis import (
     normalized,
     paths,
     prune,
+    prune_masks,
     scores,
     supernode_weights,
     to_networkx,
 )
+from circuit_nb.analysis.pruning import holding
 from circuit_nb.graph import AttributionGraph, Feature, Supernode, TargetNode, TokenNode
 
 
@@ -41,6 +43,63 @@ def test_influence_is_the_sum_over_all_walks(seed: int) -> None:
     # p (N + N² + …) = p N (1 − N)⁻¹
     expected = np.linalg.solve((np.eye(graph.n_nodes) - full).T, start @ full)
     np.testing.assert_allclose(influence(graph), expected, atol=1e-6)
+
+
+def holding_by_sorting(strength: np.ndarray, mass: float) -> np.ndarray:
+    ordered = np.sort(strength, axis=None)[::-1].astype(np.float64)
+    running = np.cumsum(ordered)
+    last = min(int(np.searchsorted(running / running[-1], mass)), running.size - 1)
+    return strength >= ordered[last]
+
+
+@given(seed=st.integers(0, 2**31), mass=st.floats(0.01, 0.995), ties=st.booleans())
+def test_the_largest_that_hold_a_mass_are_those_that_sorting_finds(
+    seed: int, mass: float, ties: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    strength = np.exp(6 * rng.normal(size=(7, 11))).astype(np.float32)
+    strength[rng.random(strength.shape) < 0.3] = 0
+    if ties:
+        strength = np.exp2(np.round(np.log2(strength + 1e-6))).astype(np.float32)
+    expected = holding_by_sorting(strength, mass)
+    np.testing.assert_array_equal(holding(strength, mass), expected)
+
+
+def test_of_nothing_all_is_held_and_at_a_mass_of_one_all_that_is_something() -> None:
+    assert holding(np.zeros(3, np.float32), 0.5).all()
+    strength = np.array([3, 0, 1e-9, 2], np.float32)
+    assert holding(strength, 0.0).tolist() == [True, False, False, False]
+    assert holding(strength[:1], 0.5).tolist() == [True]
+    assert holding(np.array([3, 0, 2], np.float32), 1.0).tolist() == [True, False, True]
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**31), node_mass=st.floats(0.1, 1), edge_mass=st.floats(0.1, 1))
+def test_pruning_keeps_what_its_definition_keeps(
+    seed: int, node_mass: float, edge_mass: float
+) -> None:
+    graph = random_graph(seed)
+    nodes = holding_by_sorting(influence(graph), node_mass)
+    nodes[graph.blocks.tokens.start :] = True
+    inside = nodes[graph.rows][:, None] & nodes[: graph.blocks.targets.start]
+    left = replace(graph, weights=np.where(inside, graph.weights, 0))
+    reach = influence(left)
+    reach[graph.blocks.targets] = graph.target_probabilities
+    strength = normalized(left.weights) * reach[graph.rows][:, None]
+    edges = holding_by_sorting(strength, edge_mass)
+    for _ in range(graph.n_nodes):
+        nodes[: graph.blocks.errors.stop] &= edges[:, : graph.blocks.errors.stop].any(axis=0)
+        nodes[graph.blocks.features] &= edges[: len(graph.features)].any(axis=1)
+        edges &= nodes[graph.rows][:, None] & nodes[: graph.blocks.targets.start]
+    kept_nodes, kept_edges = prune_masks(graph, node_mass, edge_mass)
+    np.testing.assert_array_equal(kept_nodes, nodes)
+    np.testing.assert_array_equal(kept_edges, edges)
+    small = prune(graph, node_mass, edge_mass)
+    assert set(small.nodes) == {n for n, keep in zip(graph.nodes, nodes, strict=True) if keep}
+    kept = graph.weights * edges
+    np.testing.assert_array_equal(
+        small.weights, kept[nodes[graph.rows]][:, nodes[: graph.blocks.targets.start]]
+    )
 
 
 @settings(deadline=None)
@@ -87,6 +146,31 @@ def test_a_subgraph_of_everything_scores_as_the_graph_and_of_nothing_lower() -> 
     features = [n for n in graph.nodes if isinstance(n, Feature)]
     assert scores(graph, features) == pytest.approx(scores(graph))
     assert scores(graph, []).replacement < scores(graph).replacement
+
+
+@given(st.integers(0, 2**31))
+def test_scores_of_a_subgraph_count_every_other_feature_as_an_error(seed: int) -> None:
+    graph = random_graph(seed)
+    pinned = [n for n in graph.nodes if isinstance(n, Feature)][::2]
+    full, n = adjacency(graph), len(graph.features)
+    lost = np.zeros(graph.n_nodes, bool)
+    lost[graph.blocks.errors] = True
+    lost[:n] = [f not in pinned for f in graph.nodes[:n]]
+    full[:n][lost[:n]] = 0
+    start = np.zeros(graph.n_nodes)
+    start[graph.blocks.targets] = graph.target_probabilities
+    reach = np.linalg.solve((np.eye(graph.n_nodes) - full).T, start)
+    tokens, errors = reach[graph.blocks.tokens].sum(), reach[lost].sum()
+    found = scores(graph, pinned)
+    assert found.replacement == pytest.approx(tokens / (tokens + errors), rel=1e-4)
+    explained = 1 - full[:, lost].sum(1)
+    assert found.completeness == pytest.approx((explained * reach).sum() / reach.sum(), rel=1e-4)
+
+
+def test_what_was_asked_once_can_be_changed_by_whoever_asked() -> None:
+    graph = random_graph(2)
+    influence(graph)[:] = 0
+    assert influence(graph).any()
 
 
 def test_cumulative_influence_ends_at_one_with_the_strongest_first() -> None:

@@ -34,6 +34,7 @@ HEAVY = {"torch", "transformer_lens", "transformers", *WIDGETS}
         ("from circuit_nb import prune, scores", HEAVY | {"plotly"}),
         ("from circuit_nb import figures", HEAVY),
         ("from circuit_nb import neuronpedia", HEAVY),
+        ("from circuit_nb.evidence import propose", HEAVY | {"plotly", "networkx"}),
         ("import circuit_nb.atlas", HEAVY),
         ("from circuit_nb import attribute", {"transformer_lens", *WIDGETS}),
     ],

@@ -146,15 +146,13 @@ class Session(Workbench):
 
         A feature that a switch holds counts with what it is held at.
         """
-        from circuit_nb.intervention import Intervention
-
         outcome = self.outcome
         if outcome is None or not outcome.interventions:
             return {}
+        from circuit_nb.intervention.change import Intervention
+
         before, after = outcome.before.activations, dict(outcome.after.activations)
-        for change in outcome.interventions:
-            if not isinstance(change, Intervention):
-                continue
+        for change in (c for c in outcome.interventions if isinstance(c, Intervention)):
             for feature, value in zip(change.features, change.values, strict=True):
                 for place in self._places(change, feature):
                     if place in after:

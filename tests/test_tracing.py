@@ -50,7 +50,7 @@ def test_a_feature_on_at_most_positions_or_on_most_text_stands_back() -> None:
     places[:, [0, 2]] = (0, 7)
     places[:, 1] = np.arange(1, 6)
     weights = graph.weights.copy()
-    weights[:5, :5] = 0  # edges lead to higher layers only
+    weights[:5, : graph.blocks.errors.stop] = 0  # edges lead to higher layers only
     everywhere = replace(graph, features=places, weights=weights)
     assert ubiquitous(everywhere).tolist() == [True] * 5 + [False] * (graph.n_nodes - 5)
     dense = ubiquitous(graph, {(TEXAS.layer, TEXAS.index): 0.2, (1, 9): 0.02})

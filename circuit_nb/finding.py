@@ -54,7 +54,7 @@ class Wanted:
             if place.position in at
             and self.layer in (None, place.layer)
             and self.index in (None, place.index)
-            and part in _label(labels, place).casefold()
+            and part in label_of(labels, place).casefold()
         ]
 
     def _known_labels(self, model: object) -> Labels:
@@ -80,6 +80,7 @@ def _positions(token: str, tokens: Sequence[str]) -> set[int]:
     return found
 
 
-def _label(labels: Labels, place: Place) -> str:
+def label_of(labels: Labels, place: Place) -> str:
+    """A feature's label among labels; empty where there is none."""
     label = labels.get((place.layer, place.index), labels.get(place, ""))
     return str(getattr(label, "label", label))

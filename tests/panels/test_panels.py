@@ -406,9 +406,9 @@ def test_wrong_uses_of_the_subgraph_are_explained(session: Session) -> None:
 def test_proposed_groups_are_one_click_away(session: Session) -> None:
     panel = SubgraphPanel(session)
     panel.propose.click()
-    assert [s.name for s in session.setup.supernodes] == ["Texas"]
+    assert [s.name for s in session.setup.supernodes] == ["say Austin", "Texas", "capital", "is"]
     assert "replacement" in panel.scores.value
-    assert "label" in panel.propose.tooltip
+    assert "position" in panel.propose.tooltip
 
 
 # All panels
@@ -508,7 +508,7 @@ def test_without_a_model_the_switches_say_what_to_do(session: Session) -> None:
 
 def test_explore_a_graph_alone_and_keep_it(tmp_path) -> None:
     explorer = explore(small_graph(), cards=cards, propose=True)
-    assert [s.name for s in explorer.session.setup.supernodes] == ["Texas"]
+    assert "Texas" in [s.name for s in explorer.session.setup.supernodes]
     explorer.session.relabel(SAY, "the answer")
     explorer.save(tmp_path / "kept")
     again = explore.load(tmp_path / "kept", cards=cards)

@@ -11,7 +11,7 @@ import pytest
 from families import DALLAS
 
 from circuit_nb import Intervention, atlas, attribute, evidence, intervene
-from circuit_nb.evidence.combinations import Combinations
+from circuit_nb.evidence.combining import Combinations
 from circuit_nb.graph import Feature, Supernode
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from circuit_nb import Intervention, Target, atlas, attribute, evidence, intervene
 from circuit_nb.analysis import influence
 from circuit_nb.evidence.ablation import matched
-from circuit_nb.evidence.faithfulness import Control, Curve
+from circuit_nb.evidence.keeping import Control, Curve
 from circuit_nb.graph import Feature, Supernode
 
 NAMES = ("capital", "Texas", "say a capital", "say Austin")

@@ -10,7 +10,7 @@ from families import DALLAS, PROMPT, tiny
 from made import DIMMER, OTHER, SAY, TEXAS, small_graph
 
 from circuit_nb import Intervention, attribute, evidence, intervene
-from circuit_nb.evidence.verify import Verified, effects
+from circuit_nb.evidence.verifying import Verified, effects
 from circuit_nb.graph import Feature, TargetNode
 
 

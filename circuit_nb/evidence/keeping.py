@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from circuit_nb.analysis import influence
 from circuit_nb.evidence.ablation import Ablated, Ablation, Mask, ablated, matched
-from circuit_nb.evidence.combinations import check_apart
+from circuit_nb.evidence.combining import check_apart
 from circuit_nb.evidence.experiments import (
     Floats,
     Metric,

@@ -63,6 +63,8 @@ class Reader:
     def turn_to(self, title: str) -> None:
         """Open one of the panels that take turns."""
         self.explorer.get_by_role("tab", name=title).click()
+        # What is not shown yet takes no focus and no keys.
+        self.panel(title.lower()).wait_for(state="visible")
 
     def box(self, name: str) -> Locator:
         """A box of the circuit."""

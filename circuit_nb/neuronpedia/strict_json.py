@@ -54,15 +54,15 @@ def parse(data: bytes, name: str) -> Any:
 
     def compact(item: dict[str, Any]) -> Any:
         # Nothing may be lost: an object of this form need not be a link.
-        if len(item) not in (3, 4) or not all(key in item for key in _ENDS):
+        if len(item) > 4 or "weight" not in item:
             return item
-        texts = [value for key, value in item.items() if key != "weight"]
-        if not all(isinstance(text, str) and text for text in texts):
+        source, target, kind = item.get("source"), item.get("target"), item.get("source_type")
+        if not isinstance(source, str) or not isinstance(target, str):
             return item
-        if len(item) == 4 and "source_type" not in item:
+        if len(item) != (4 if isinstance(kind, str) and kind else 3):
             return item
-        source, target = (shared.setdefault(item[end], item[end]) for end in ("source", "target"))
-        return Link(source, target, item["weight"], item.get("source_type"))
+        source, target = shared.setdefault(source, source), shared.setdefault(target, target)
+        return Link(source, target, item["weight"], kind)
 
     try:
         text = data.decode("utf-8-sig")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import lzma
+import re
 import struct
-import tokenize
-import warnings
 import zipfile
 import zlib
 from collections.abc import Generator
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +23,17 @@ from circuit_nb.files import said, shown
 from circuit_nb.transcoders.read_ahead import announce
 
 _MAX_ARRAYS = 1000
+_MAX_HEADER = 10_000
+_ARRAY = re.compile(
+    r"\{'descr': '([<>|=]?[a-zA-Z][0-9]{0,9})', 'fortran_order': (True|False), "
+    r"'shape': \(([0-9]*(?:, ?[0-9]+)*),?\),? *\} *\n?"
+)
+"""The header of an array whose elements are all of one simple kind."""
 _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
     struct.error,
-    tokenize.TokenError,
     ArithmeticError,
     EOFError,
     LookupError,
@@ -75,9 +79,7 @@ class NpzFile:
     @contextmanager
     def _said_when_damaged(self) -> Generator[None, None, None]:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # NumPy's, about headers of Python 2
-                yield
+            yield
         except _DAMAGED as error:
             raise ValueError(
                 f"{shown(self.path)} is not a readable .npz file ({said(error)}); download or "
@@ -86,20 +88,14 @@ class NpzFile:
 
     def _header(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Header:
         with archive.open(info) as member:
-            version = np.lib.format.read_magic(member)
-            read_header = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, fortran, dtype = read_header(member)
+            shape, order, dtype = _read_header(member)
             length = member.tell()
         if dtype.hasobject:
             raise ValueError("it holds Python objects, which are never loaded")
         size = prod(shape) * dtype.itemsize
-        if min(shape, default=0) < 0 or length + size != info.file_size:
+        if length + size != info.file_size:
             raise ValueError(f"an array of shape {shape} does not fill its {info.file_size} bytes")
-        return _Header(info, length, tuple(map(int, shape)), dtype, "F" if fortran else "C")
+        return _Header(info, length, shape, dtype, order)
 
     def _array(self, name: str) -> npt.NDArray[Any]:
         if name not in self._opened:
@@ -149,6 +145,28 @@ class NpzFile:
         if isinstance(array, np.memmap) and array.flags.c_contiguous:
             announce(self.path, array.offset, array.strides[0], ordered.tolist())
         return _tensor(array[ordered.numpy()])
+
+
+def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype[Any]]:
+    """What an array's own header says: shape, order, type.
+
+    NumPy's reader takes whatever Python expression stands there, and fails in as many ways.
+
+    Raises:
+        ValueError: If it is none that NumPy writes for an array of numbers.
+    """
+    magic = member.read(8)
+    if magic[:6] != b"\x93NUMPY" or magic[6:] not in (b"\1\0", b"\2\0", b"\3\0"):
+        raise ValueError("it holds something that is no array")
+    length = int.from_bytes(member.read(2 if magic[6] == 1 else 4), "little")
+    if length > _MAX_HEADER:
+        raise ValueError(f"an array has a header of {length} bytes")
+    found = _ARRAY.fullmatch(member.read(length).decode("latin-1"))
+    if found is None:
+        raise ValueError("an array's header cannot be read")
+    descr, fortran, lengths = found.groups()
+    shape = tuple(int(number) for number in lengths.replace(" ", "").split(",") if number)
+    return shape, "F" if fortran == "True" else "C", np.dtype(descr)
 
 
 def _tensor(array: npt.NDArray[Any]) -> Tensor:

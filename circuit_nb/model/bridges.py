@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def open_bridge(
         if tokenizer is not None:
             place["tokenizer"] = tokenizer
         try:
-            bridge = TransformerBridge.boot_transformers(str(model), **place, dtype=dtype)
+            with _bar_if_worth_it(model):
+                bridge = TransformerBridge.boot_transformers(str(model), **place, dtype=dtype)
         except (SafetensorError, OSError) as error:
             raise ValueError(
                 f"{model} cannot be read as a Hugging Face model ({error}); the folder needs "
@@ -63,6 +65,24 @@ def open_bridge(
             "model or a TransformerBridge."
         )
     return _wrap(model, tokenizer, device, dtype)
+
+
+@contextmanager
+def _bar_if_worth_it(folder: Path) -> Generator[None]:
+    """Let transformers show the bar of its loading only where that takes a while."""
+    from transformers.utils.logging import set_tqdm_hook
+
+    def hidden(bar: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return bar(*args, **{**kwargs, "disable": True})
+
+    if sum(file.stat().st_size for file in folder.glob("*.safetensors")) > _LONG:
+        yield
+        return
+    before = set_tqdm_hook(hidden)
+    try:
+        yield
+    finally:
+        set_tqdm_hook(before)
 
 
 def check_raw(bridge: Bridge) -> None:
@@ -117,6 +137,8 @@ def _wrap(
     own.config.architectures = own.config.architectures or [kind]
     bridge = build_bridge_from_module(own, kind, hf_config=own.config)
     bridge.tokenizer = tokenizer
+    # TransformerLens makes parameters of its own where a family joins query, key and value.
+    bridge.requires_grad_(False)
     return bridge
 
 

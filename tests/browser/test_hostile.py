@@ -54,6 +54,7 @@ def test_in_every_panel(page: Page, lab: Server, folder: Path) -> None:
     wait_until(lambda: "<" in (hover.text_content() or ""), told="hover shows the tag as text")
     reader.click_node("feature 7,")
     wait_until(lambda: "feature 7" in reader.panel("feature").inner_text(), told="the card")
+    reader.turn_to("Feature")
     reader.panel("feature").locator("input").first.fill(HOSTILE[1])
     page.keyboard.press("Tab")
     wait_until(

@@ -88,7 +88,14 @@ def _session_header() -> dict[str, Any]:
     session.relabel(features[4], "a label")
     state = session.setup.to_json()
     added = {"name": "California", "features": [[0, 3, 8]], "values": [1.5], "prompt": "other"}
-    state |= {"added": [added], "switches": {"Texas": [False, 1.0], "California": [True, 2.0]}}
+    texas = {"features": [[f.layer, f.position, f.index] for f in features[1:3]], "prompt": None}
+    california = {"features": added["features"], "prompt": "other"}
+    places = {"positions": [2, 3], "generated": True, "each": [[2, 0.5]]}
+    switches = [
+        {**texas, "on": False, "multiplier": 1.0, "positions": None, "generated": False},
+        {**california, "on": True, "multiplier": 2.0, **places},
+    ]
+    state |= {"added": [added], "switches": switches}
     return {"setup": state, "kept": 0.7, "errors": True, "links": "both", "new_tokens": 5}
 
 

@@ -114,6 +114,7 @@ def _wrap(
     own.config.architectures = own.config.architectures or [kind]
     bridge = build_bridge_from_module(own, kind, hf_config=own.config)
     bridge.tokenizer = tokenizer
+    bridge.requires_grad_(False)
     return bridge
 
 

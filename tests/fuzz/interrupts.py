@@ -63,7 +63,8 @@ class Subject:
         }
         for action in self.actions.values():
             action()
-        self.modules = list(model.bridge.modules())
+        bridge = model.bridge
+        self.modules = list(dict.fromkeys([*bridge.modules(), *bridge.original_model.modules()]))
         self.before = self.state()
 
     def state(self) -> dict[str, Any]:

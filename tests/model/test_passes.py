@@ -19,6 +19,8 @@ from circuit_nb.model import passes
 from circuit_nb.model.passes import Guest
 
 sys.path.append(str(Path(__file__).parents[1] / "fuzz"))
+import contextlib
+
 import interrupts
 
 
@@ -65,10 +67,8 @@ def test_an_interrupt_while_hooks_are_removed_leaves_nothing(
         real(self)
 
     monkeypatch.setattr(RemovableHandle, "remove", remove)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         ACTIONS[action](model)
-    except KeyboardInterrupt:
-        pass
     assert hooks_on(model) == before
     assert torch.equal(logits(model), expected)
 
@@ -159,7 +159,7 @@ def test_a_pass_has_no_dropout_and_leaves_training_mode_and_gradients(tokenizer:
 
 
 def test_unknown_places_are_said(model: Any) -> None:
-    with pytest.raises(KeyError, match="no hook point 'blocks.9.nowhere'"):
+    with pytest.raises(KeyError, match=r"no hook point 'blocks\.9\.nowhere'"):
         model.run(model.tokenize(PROMPT)[None], [("blocks.9.nowhere", lambda x, hook: None)])
     with pytest.raises(ValueError, match="use_attn_result is False"):
         model.run(

@@ -84,11 +84,12 @@ def _intervene(model: Any, ids: Any, job: dict[str, Any]) -> dict[str, Any]:
     intervene(model, ids, changes[:1])
     start = time.perf_counter()
     for change in changes:
-        out = intervene(model, ids, [change])
+        intervene(model, ids, [change])
     seconds = time.perf_counter() - start
     start = time.perf_counter()
     intervene_many(model, ids, [[change] for change in changes])
     batched = time.perf_counter() - start
+    out = intervene(model, ids, changes[-1:], keep_logits="all")
     save_torch({"logits": torch.from_numpy(out.after.logits)}, job["edges"])
     return {"seconds": seconds, "batched": batched, "bytes": 0}
 

@@ -1,10 +1,14 @@
 """How long the panels take, and how much they send.
 
-    python benchmarks/panels.py [--no-browser] [--repeat 7]
+    python benchmarks/panels.py [--no-browser] [--repeat 7] [--real FOLDER] [--against CHECKOUT]
 
-Measures, on the embedded model's Dallas graph and on a random graph of 2,000 features and 20,000
-edges: the time to build figures and panels, the kernel's part of a toggle and of a selection, and,
-in headless chromium, the time from the click to the last redraw and the bytes the page receives.
+On the embedded model's Dallas graph, on random graphs of 2,000 and 5,000 features and 20,000 edges,
+and, given a folder of graphs in Neuronpedia's JSON, on each of them: the time to open a graph, to
+build the figure, the kernel's part of a toggle, a selection and a pin, and, in headless chromium,
+the time from a click on a node to the last redraw and the bytes the page receives.
+
+With `--against`, each is measured in another checkout of this library too, turn by turn, so that
+what else the machine does falls on both.
 """
 
 from __future__ import annotations
@@ -12,15 +16,17 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "browser")]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "browser")]
 
 DALLAS = "Fact: the capital of the state containing Dallas is"
 
@@ -41,68 +47,89 @@ def report(what: str, values: list[float], unit: str = "ms") -> None:
     print(f"{what:<58} {statistics.median(values):>9,.0f} {unit}   (most {max(values):,.0f})")
 
 
-def in_the_kernel(repeat: int) -> None:
+def strongest(session: Any, count: int) -> list[Any]:
+    """The most influential features of a session's graph, which every picture shows."""
+    graph = session.graph
+    ranked = (-session.measures.influence[graph.blocks.features]).argsort(kind="stable")
+    return [graph.nodes[n] for n in ranked[:count].tolist()]
+
+
+def in_the_kernel(repeat: int, real: Path | None) -> None:
     """Figures, panels and the kernel's part of what the reader does."""
     from made import crowd
 
-    from circuit_nb import attribute, explore, figures, load
-    from circuit_nb.figures.graph import background_traces, node_traces, selection_traces
-    from circuit_nb.figures.view import GraphView, Measures
-    from circuit_nb.panels import GraphPanel, Session
+    from circuit_nb import attribute, explore, figures, load, neuronpedia
 
-    large = crowd()
-    measures = Measures(large)
-    report("2,000/20,000: analysis, once", milliseconds(lambda: Measures(large).flow, repeat))
-
-    def traces() -> None:
-        view = GraphView(measures, 1.0)
-        background_traces(view)
-        node_traces(view)
-        selection_traces(view, None)
-
-    report("2,000/20,000: traces", milliseconds(traces, repeat))
-    whole = milliseconds(lambda: figures.graph_figure(large, kept=1.0), repeat)
-    report("2,000/20,000: graph_figure", whole)
-    session = Session(large, cards=lambda keys: {})
-    session.kept = 1.0
-    report("2,000/20,000: GraphPanel", milliseconds(lambda: GraphPanel(session), 3))
-    GraphPanel(session)
-    nodes = iter(large.nodes[: repeat + 1])
-    report("2,000/20,000: select a node", milliseconds(lambda: session.select(next(nodes)), repeat))
+    graphs = {
+        "2,000/20,000": lambda: crowd(),
+        "5,000/20,000": lambda: crowd(5000, 20_000),
+    }
+    for path in sorted(real.rglob("*.json")) if real else ():
+        graphs[path.stem] = lambda path=path: neuronpedia.read(path).graph
+    for name, make in graphs.items():
+        graph = make()
+        whole = milliseconds(lambda graph=graph: figures.graph_figure(graph), repeat)
+        report(f"{name}: graph_figure", whole)
+        report(f"{name}: explore", milliseconds(lambda graph=graph: opened(graph), 3))
+        explorer = opened(graph)
+        one_by_one(f"{name}: select, the kernel's part", explorer, "select", repeat)
+        one_by_one(f"{name}: pin", explorer, "pin", repeat)
 
     model = load("atlas")
     graph = attribute(model, DALLAS, progress=False)
     report("Dallas: explore", milliseconds(lambda: explore(model, graph), 3))
     explorer = explore(model, graph)
-    toggle = explorer.switches.switches["Texas"]
 
     def flip() -> None:
-        toggle.value = not toggle.value
+        switches = explorer.session.setup.switches
+        explorer.session.set_switch("Texas", on="Texas" in switches and not switches["Texas"].on)
 
     report("Dallas: toggle, the kernel's part", milliseconds(flip, 2 * repeat))
-    picks = iter(list(graph.nodes[: repeat + 1]))
-    report(
-        "Dallas: select, the kernel's part",
-        milliseconds(lambda: explorer.session.select(next(picks)), repeat),
-    )
+    one_by_one("Dallas: select, the kernel's part", explorer, "select", repeat)
 
 
+def one_by_one(what: str, explorer: Any, deed: str, repeat: int) -> None:
+    """Do something with one of the strongest features after the other."""
+    picks = iter(strongest(explorer.session, repeat + 1))
+    report(what, milliseconds(lambda: getattr(explorer.session, deed)(next(picks)), repeat))
+
+
+def opened(graph: Any) -> Any:
+    """An explorer of a graph for which nothing is known but itself."""
+    from circuit_nb import explore
+
+    return explore(graph, cards=lambda keys: {})
+
+
+BEGIN = """
+import sys
+sys.path[:0] = [{root!r}, {tests!r}]
+"""
 CELLS = {
-    "dallas": f"""
+    "Dallas": f"""
 from circuit_nb import explore, load
 explorer = explore(load("atlas"), {DALLAS!r})
 explorer
 """,
-    "crowd": f"""
-import sys
-sys.path.insert(0, {str(ROOT / "tests")!r})
+    "2,000/20,000": """
 from made import crowd
-from circuit_nb.panels import Explorer, Session
-session = Session(crowd(), cards=lambda keys: {{}})
-session.kept = 1.0
-Explorer(session)
+from circuit_nb import explore
+explore(crowd(), cards=lambda keys: {})
 """,
 }
+REAL = """
+from circuit_nb import explore, neuronpedia
+from circuit_nb.cards import FeatureCard
+from circuit_nb.graph import Feature
+file = neuronpedia.read({path!r})
+labels = dict(file.annotations.labels)
+cards = {{
+    (node.layer, node.index): FeatureCard(text)
+    for node, text in labels.items()
+    if isinstance(node, Feature)
+}}
+explore(file.graph, cards=lambda keys: {{k: cards[k] for k in keys if k in cards}})
+"""
 
 WATCH = """() => {
   window.changed = 0;
@@ -111,73 +138,110 @@ WATCH = """() => {
   new MutationObserver(() => { window.changed = performance.now(); })
     .observe(document.querySelector('.cnb-explorer'),
              { subtree: true, childList: true, characterData: true });
+  for (const name of ['mouseup', 'click'])
+    document.addEventListener(name, () => {
+      window.clicked = performance.now();
+      window.changed = 0;
+    }, { capture: true });
 }"""
 
-CLICK = """async ([selector, index]) => {
-  window.changed = 0;
-  const begin = performance.now();
-  document.querySelectorAll(selector)[index].click();
+PLACES = """() => {
+  const plot = document.querySelector('.cnb-explorer .js-plotly-plot');
+  plot.scrollIntoView({ block: 'center' });
+  const box = plot.getBoundingClientRect(), { xaxis, yaxis } = plot._fullLayout;
+  const points = plot.calcdata.find((c) => c[0].trace?.name === 'features');
+  const sizes = points.map((p) => p.ms ?? 0);
+  const order = [...points.keys()].sort((a, b) => sizes[b] - sizes[a]);
+  return order.map((i) => [box.x + xaxis._offset + xaxis.d2p(points[i].x),
+                           box.y + yaxis._offset + yaxis.d2p(points[i].y)])
+    .filter(([x, y]) => x > 0 && x < window.innerWidth && y > 0 && y < window.innerHeight
+            && document.elementFromPoint(x, y)?.closest('.js-plotly-plot'));
+}"""
+
+REDRAWN = """async () => {
   const pause = (ms) => new Promise((done) => setTimeout(done, ms));
-  while (!window.changed || performance.now() - window.changed < 600) {
+  const begin = performance.now();
+  while (!window.changed || performance.now() - window.changed < 500) {
     await pause(20);
-    if (performance.now() - begin > 20000) return -1;
+    if (performance.now() - begin > 10000) return -1;
   }
-  return window.changed - begin;
+  return window.changed - window.clicked;
 }"""
 
 
-def in_the_browser(repeat: int) -> None:
+def in_the_browser(repeat: int, real: Path | None, roots: dict[str, Path]) -> None:
     """From the click to the last change of the page, and the bytes received for it."""
-    from reader import Reader
-    from serving import Server, browser_page, run_all, write_notebook
+    from serving import Server, write_notebook
 
+    cells = dict(CELLS)
+    for path in sorted(real.rglob("*.json")) if real else ():
+        cells[path.stem] = REAL.format(path=str(path.resolve()))
     with tempfile.TemporaryDirectory() as folder:
-        for name, cell in CELLS.items():
-            write_notebook(Path(folder) / f"{name}.ipynb", cell)
         server = Server("lab", Path(folder))
         try:
-            for name, title in (("dallas", "Dallas"), ("crowd", "2,000/20,000")):
-                with browser_page(1500, 1400) as page:
-                    received = [0]
-
-                    def count(payload: str | bytes, received: list[int] = received) -> None:
-                        received[0] += len(payload)
-
-                    page.on("websocket", lambda ws, f=count: ws.on("framereceived", f))
+            for number, (title, cell) in enumerate(cells.items()):
+                for which, root in roots.items():
+                    begin = BEGIN.format(root=str(root), tests=str(ROOT / "tests"))
+                    name = f"{number}-{len(which)}.ipynb"
+                    write_notebook(Path(folder) / name, begin + cell)
                     server.stop_kernels()
-                    run_all(page, server.notebook(f"{name}.ipynb"))
-                    Reader(page)
-                    page.wait_for_timeout(3000)
-                    report(f"{title}: first display", [received[0] / 1024], "KB")
-                    page.evaluate(WATCH)
-                    _click_through(page, title, received, repeat)
+                    _one_page(server.notebook(name), f"{title}{which}", repeat)
         finally:
             server.close()
 
 
-def _click_through(page: object, title: str, received: list[int], repeat: int) -> None:
-    deeds = {"select a token": (".cnb-promptpanel [data-key]", range(2, 2 + repeat))}
-    if title == "Dallas":
-        deeds["toggle a switch"] = (".cnb-row button:first-child", [1] * repeat)
-    for deed, (selector, places) in deeds.items():
+def _one_page(address: str, title: str, repeat: int) -> None:
+    from serving import browser_page, run_all
+
+    with browser_page(1366, 768) as page:
+        received = [0]
+        page.on(
+            "websocket",
+            lambda ws: ws.on("framereceived", lambda d: received.append(len(d))),
+        )
+        run_all(page, address)
+        page.locator(".cnb-explorer .js-plotly-plot .points path").first.wait_for()
+        page.wait_for_timeout(4000)
+        report(f"{title}: first display", [sum(received) / 1024], "KB")
+        page.evaluate(WATCH)
         times: list[float] = []
         sizes: list[float] = []
-        for place in places:
-            before = received[0]
-            times.append(page.evaluate(CLICK, [selector, place]))  # type: ignore[attr-defined]
-            sizes.append((received[0] - before) / 1024)
-        report(f"{title}: {deed}, click to last redraw", times)
-        report(f"{title}: {deed}, received", sizes, "KB")
+        for x, y in page.evaluate(PLACES)[:repeat]:
+            page.mouse.move(x, y)
+            page.wait_for_timeout(300)
+            received.clear()
+            page.mouse.click(x, y)
+            times.append(page.evaluate(REDRAWN))
+            sizes.append(sum(received) / 1024)
+        report(f"{title}: click on a node to last redraw", times)
+        report(f"{title}: click on a node, received", sizes, "KB")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeat", type=int, default=7)
     parser.add_argument("--no-browser", action="store_true")
+    parser.add_argument("--no-kernel", action="store_true")
+    parser.add_argument("--real", type=Path, metavar="FOLDER", help="graphs in Neuronpedia's JSON")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="measured in turn")
+    parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    in_the_kernel(options.repeat)
+    sys.path.insert(0, str(options.root.resolve()))
+    roots = {"": ROOT}
+    if options.against:
+        roots[" (before)"] = options.against.resolve()
+    if options.no_kernel:
+        pass
+    elif options.against:
+        for which, root in roots.items():
+            print(f"-- in the kernel{which}", flush=True)
+            arguments = ["--no-browser", "--root", str(root), "--repeat", str(options.repeat)]
+            arguments += ["--real", str(options.real)] if options.real else []
+            subprocess.run([sys.executable, __file__, *arguments], check=True)
+    else:
+        in_the_kernel(options.repeat, options.real)
     if not options.no_browser:
-        in_the_browser(options.repeat)
+        in_the_browser(options.repeat, options.real, roots)
 
 
 if __name__ == "__main__":

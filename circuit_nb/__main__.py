@@ -69,7 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     attribute.add_argument(
         "--max-features", type=int, default=5000, help="features kept, 0 for all (5000)"
     )
-    attribute.add_argument("--node-mass", type=float, default=0.8, help="kept in pictures (0.8)")
+    attribute.add_argument(
+        "--node-mass",
+        type=float,
+        metavar="SHARE",
+        help="share of the influence whose nodes a picture shows (about 120 nodes')",
+    )
     attribute.add_argument("--device", help="cuda, mps or cpu (the best there is)")
     attribute.add_argument(
         "--dtype", choices=["float32", "bfloat16"], help="of the weights (float32 if it fits)"
@@ -90,7 +95,7 @@ def _attribute(options: argparse.Namespace) -> int:
     writers = {".safetensors", ".html", ".json"}
     if output.suffix not in writers:
         raise ValueError(f"{output} ends in none of {', '.join(sorted(writers))}; give one.")
-    if not 0 <= options.node_mass <= 1:
+    if options.node_mass is not None and not 0 <= options.node_mass <= 1:
         raise ValueError(f"--node-mass is {options.node_mass}; give a share between 0 and 1.")
     check_writable(output)
     import torch
@@ -136,8 +141,7 @@ def _write(graph: AttributionGraph, model: ReplacementModel, options: argparse.N
 
         keys = {(int(layer), int(index)) for layer, _, index in graph.features}
         labels = {key: card.label for key, card in cards.of(model, keys).items()}
-        figure = figures.graph_figure(graph, labels=labels, kept=options.node_mass)
-        figures.write_html(figure, output, title=graph.prompt)
+        figures.write_graph(graph, output, labels=labels, kept=options.node_mass)
 
 
 if __name__ == "__main__":

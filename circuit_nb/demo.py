@@ -104,14 +104,10 @@ def strongest_path(graph: AttributionGraph) -> list[str]:
 
 
 def draw(graph: AttributionGraph, path: Path) -> Path:
-    """Write the pruned graph as a page that needs no network."""
-    small = analysis.prune(graph)
-    found = atlas.supernodes(small.features.tolist())
+    """Write the graph as a page that needs no network."""
+    found = atlas.supernodes(analysis.prune(graph).features.tolist())
     groups = [Supernode(name, rows) for name, rows in found.items()]
-    figure = figures.graph_figure(
-        small, labels=labels_here(small), supernodes=groups, selected=TargetNode(0), kept=1.0
-    )
-    return figures.write_html(figure, path, title=graph.prompt)
+    return figures.write_graph(graph, path, labels=labels_here(graph), supernodes=groups)
 
 
 def _top(top: list[tuple[str, float]]) -> str:

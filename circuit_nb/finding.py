@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -55,7 +54,7 @@ class Wanted:
             if place.position in at
             and self.layer in (None, place.layer)
             and self.index in (None, place.index)
-            and part in _label(labels, place).casefold()
+            and part in label_of(labels, place).casefold()
         ]
 
     def _known_labels(self, model: object) -> Labels:
@@ -72,21 +71,6 @@ class Wanted:
         return found
 
 
-def counted(count: object) -> int:
-    """A number of features.
-
-    Raises:
-        ValueError: If it is no whole number, 0 or more.
-    """
-    try:
-        known = -1 if isinstance(count, bool) else operator.index(count)  # type: ignore[arg-type]
-    except TypeError:
-        known = -1
-    if known < 0:
-        raise ValueError(f"count is {count!r}; give a whole number, 0 or more.")
-    return known
-
-
 def _positions(token: str, tokens: Sequence[str]) -> set[int]:
     wanted = token.strip().casefold()
     found = {p for p, other in enumerate(tokens) if other.strip().casefold() == wanted}
@@ -96,6 +80,7 @@ def _positions(token: str, tokens: Sequence[str]) -> set[int]:
     return found
 
 
-def _label(labels: Labels, place: Place) -> str:
+def label_of(labels: Labels, place: Place) -> str:
+    """A feature's label among labels; empty where there is none."""
     label = labels.get((place.layer, place.index), labels.get(place, ""))
     return str(getattr(label, "label", label))

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from circuit_nb.files import said, shown, write_tensors
-from circuit_nb.finding import Labels, Wanted, counted
+from circuit_nb.finding import Labels, Wanted
+from circuit_nb.given import whole
 from circuit_nb.graph_check import ARRAYS, checked
 from circuit_nb.influence import walk
 
@@ -287,7 +288,7 @@ class AttributionGraph:
 
     def top(self, count: int = 10) -> list[Feature]:
         """The features with the most influence on the targets, the strongest first."""
-        return self.find()[: counted(count)]
+        return self.find()[: whole(count, "count")]
 
     def find(
         self,

@@ -15,6 +15,8 @@ from typing import Any, NoReturn, cast
 import numpy as np
 import numpy.typing as npt
 
+from circuit_nb.limits import MAX_LAYERS as MAX_LAYERS
+
 ARRAYS: Mapping[str, type[np.generic]] = {
     "token_ids": np.int64,
     "features": np.int64,
@@ -26,8 +28,6 @@ ARRAYS: Mapping[str, type[np.generic]] = {
 }
 """The arrays of a graph and their types."""
 
-MAX_LAYERS = 4096
-"""More layers than any model has."""
 MAX_POSITIONS = 2**20
 """More tokens than any prompt has; as many targets."""
 MAX_INDEX = 2**53
@@ -41,6 +41,7 @@ MAX_DEPTH = 32
 MAX_INTEGER = 10**40
 """Integers in provenance are below it."""
 
+_any = np.logical_or.reduce
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
@@ -178,15 +179,15 @@ def _check_places(rows: Ints, name: str, bounds: Sequence[int]) -> None:
     if not len(rows):
         return
     # Seen as unsigned, what is below zero is above every bound.
-    outside = (rows.view(np.uint64) >= np.array(bounds, dtype=np.uint64)).any(axis=1)
+    outside = rows.view(np.uint64) >= np.array(bounds, dtype=np.uint64)
     if outside.any():
-        row = int(outside.argmax())
+        row = int(outside.any(axis=1).argmax())
         most = ", ".join(str(bound - 1) for bound in bounds)
         _fail(f"has {tuple(rows[row].tolist())} as {name}[{row}]; 0 to ({most}) is possible")
-    steps = rows[1:] - rows[:-1]
-    ascends = steps[:, -1] > 0
-    for column in reversed(range(rows.shape[1] - 1)):
-        ascends = (steps[:, column] > 0) | ((steps[:, column] == 0) & ascends)
+    place = rows[:, 0] * bounds[1] + rows[:, 1]
+    ascends = place[1:] > place[:-1]
+    if rows.shape[1] > 2:
+        ascends |= (place[1:] == place[:-1]) & (rows[1:, 2] > rows[:-1, 2])
     if not ascends.all():
         row = int(ascends.argmin()) + 1
         _fail(
@@ -196,7 +197,8 @@ def _check_places(rows: Ints, name: str, bounds: Sequence[int]) -> None:
 
 
 def _check_ids(ids: Ints, name: str) -> None:
-    wrong = (ids < -1) | (ids >= MAX_VOCABULARY)
+    # Seen as unsigned, as above: one is added so that -1 is the least.
+    wrong = (ids + 1).view(np.uint64) > MAX_VOCABULARY
     if wrong.any():
         place = int(wrong.argmax())
         _fail(
@@ -221,13 +223,15 @@ def _check_numbers(values: Floats, name: str) -> None:
 def _check_edges(weights: Floats, features: Ints, errors: Ints) -> None:
     """No edge leads from a feature or an error to a feature of its own layer or a lower one."""
     n, n_inner = len(features), len(features) + len(errors)
-    begins = np.flatnonzero(np.diff(features[:, 0], prepend=-1))
-    above = n + np.searchsorted(errors[:, 0], features[begins, 0])
-    ends = [*begins.tolist(), n][1:]
-    for begin, end, error in zip(begins.tolist(), ends, above.tolist(), strict=True):
+    if not n:
+        return
+    layers = features[:, 0]
+    begins = [0, *(np.flatnonzero(layers[1:] != layers[:-1]) + 1).tolist()]
+    above = (np.searchsorted(errors[:, 0], layers[begins]) + n).tolist()
+    for begin, end, error in zip(begins, [*begins[1:], n], above, strict=True):
         # The rows of one layer, and the columns of that layer and all above it.
         into = weights[begin:end]
-        if into[:, begin:n].any() or into[:, error:n_inner].any():
+        if _any(into[:, begin:n], axis=None) or _any(into[:, error:n_inner], axis=None):
             wrong = into[:, :n_inner] != 0
             wrong[:, :begin] = wrong[:, n:error] = False
             row, column = np.argwhere(wrong)[0].tolist()

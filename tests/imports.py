@@ -11,7 +11,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "circuit_nb"
 
 FLOORS = (
-    {"version", "files", "graph_check", "influence", "hub"},
+    {"version", "files", "given", "influence", "limits"},
+    {"graph_check", "hub"},
     {"atlas"},
     {"finding"},
     {"graph"},

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made import LABELS, TEXAS, small_graph
+from made import TEXAS, small_graph
 from test_graph import random_graph
 
-from circuit_nb.analysis import effects, label_of, origins, pulls, ubiquitous
+from circuit_nb.analysis import effects, origins, pulls, ubiquitous
 from circuit_nb.graph import AttributionGraph
 
 
@@ -51,7 +50,7 @@ def test_a_feature_on_at_most_positions_or_on_most_text_stands_back() -> None:
     places[:, [0, 2]] = (0, 7)
     places[:, 1] = np.arange(1, 6)
     weights = graph.weights.copy()
-    weights[:5, :5] = 0  # edges lead to higher layers only
+    weights[:5, : graph.blocks.errors.stop] = 0  # edges lead to higher layers only
     everywhere = replace(graph, features=places, weights=weights)
     assert ubiquitous(everywhere).tolist() == [True] * 5 + [False] * (graph.n_nodes - 5)
     dense = ubiquitous(graph, {(TEXAS.layer, TEXAS.index): 0.2, (1, 9): 0.02})
@@ -67,9 +66,3 @@ def test_a_graph_without_features_has_nothing_to_trace() -> None:
     assert origins(none).shape == (0, len(graph.errors) + len(graph.tokens))
     assert effects(none).shape == pulls(none).shape == (2, 0)
     assert not ubiquitous(none).any()
-
-
-@pytest.mark.parametrize("labels", [LABELS, {TEXAS: " Texas "}])
-def test_labels_are_found_by_node_and_by_layer_and_index(labels: dict[object, str]) -> None:
-    assert label_of(labels, TEXAS) == "Texas"  # type: ignore[arg-type]
-    assert label_of(None, TEXAS) == label_of({}, TEXAS) == ""

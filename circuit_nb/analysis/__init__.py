@@ -22,7 +22,7 @@ from circuit_nb.analysis.flow import (
 )
 from circuit_nb.analysis.pruning import prune, prune_masks
 from circuit_nb.analysis.stories import story
-from circuit_nb.analysis.tracing import effects, label_of, origins, pulls, ubiquitous
+from circuit_nb.analysis.tracing import effects, origins, pulls, ubiquitous
 
 __all__ = [
     "Comparison",
@@ -34,7 +34,6 @@ __all__ = [
     "edges_between",
     "effects",
     "influence",
-    "label_of",
     "normalized",
     "origins",
     "paths",

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from circuit_nb.analysis.chains import Path
 from circuit_nb.analysis.flow import LEAST_SUM, flow, influence
-from circuit_nb.analysis.tracing import Labels, label_of, ubiquitous
+from circuit_nb.analysis.tracing import ubiquitous
+from circuit_nb.finding import Labels, label_of
 from circuit_nb.graph import AttributionGraph, Feature, Node, TargetNode, TokenNode
 
 FEATURES = 600
@@ -41,7 +42,7 @@ class _Steps(NamedTuple):
 
 def story(
     graph: AttributionGraph,
-    labels: Labels = None,
+    labels: Labels | None = None,
     *,
     target: Node | None = None,
     density: Mapping[tuple[int, int], float] | None = None,
@@ -55,8 +56,8 @@ def story(
 
     Args:
         graph: The graph.
-        labels: Labels by (layer, index) or by node. Where there are any, a chain passes only
-            through features that have one, unless there is no such chain.
+        labels: Labels, or cards, by (layer, index) or by feature. Where there are any, a chain
+            passes only through features that have one, unless there is no such chain.
         target: What is explained, an output or a feature; by default the most likely output.
         density: Share of all tokens on which a feature is active, by (layer, index), where known.
         top_k: How many chains to return at most, each from another word; words that have less
@@ -79,7 +80,9 @@ def story(
     last = target.position if isinstance(target, Feature) else len(graph.tokens) - 1
     able = ~ubiquitous(graph, density)[graph.blocks.features] & (_strength(graph) > 0)
     nodes = graph.nodes[: len(graph.features)]
-    named = np.array([isinstance(n, Feature) and bool(label_of(labels, n)) for n in nodes], bool)
+    named = np.array(
+        [isinstance(n, Feature) and bool(label_of(labels or {}, n).strip()) for n in nodes], bool
+    )
     for allowed in (able & named, able):
         steps = _steps(graph, allowed, end, last)
         found = _chains(graph, steps, target, last, top_k)

@@ -7,15 +7,11 @@ that it is, |weights| of a row summing to one (Ameisen et al. 2025, "Graph pruni
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeAlias
 
 import numpy as np
 
 from circuit_nb.analysis.flow import LEAST_SUM, Floats, Mask, by_layer, flow
-from circuit_nb.graph import AttributionGraph, Feature, Node
-
-Labels: TypeAlias = "Mapping[tuple[int, int], str] | Mapping[Node, str] | None"
-"""Labels by (layer, index), as `Session.labels`, or by node, as `Annotations.labels`."""
+from circuit_nb.graph import AttributionGraph
 
 DENSE = 0.1
 """Share of all tokens from which on a feature that is active there says nothing."""
@@ -89,11 +85,3 @@ def ubiquitous(
         often |= np.array(dense)
     result[graph.blocks.features] = often[inverse]
     return result
-
-
-def label_of(labels: Labels, feature: Feature) -> str:
-    """A feature's label among labels by (layer, index) or by node; empty where there is none."""
-    if not labels:
-        return ""
-    found: Mapping[object, str] = labels  # type: ignore[assignment]
-    return (found.get(feature) or found.get((feature.layer, feature.index)) or "").strip()

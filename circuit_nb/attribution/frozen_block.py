@@ -101,10 +101,13 @@ class FrozenBlock:
             norm, scale = self.block.mlp_norm, self._scale(self.block.mlp_norm, where)
             plain = self.input_hook == "ln2.hook_normalized"
             x = norm.center(x) / scale if plain else norm(x, scale)
-        written = x @ self.transcoder.W_skip.float().T
-        return (
-            written if self._post is None else self._post(written, self._scale(self._post, where))
-        )
+        return self.write(x @ self.transcoder.W_skip.float().T, where)
+
+    def write(self, written: Tensor, where: Tensor) -> Tensor:
+        """From where its transcoder writes to the residual stream above the block."""
+        if self._post is None:
+            return written
+        return self._post(written, self._scale(self._post, where))
 
     def attention(self, positions: int, pattern_buffer: Buffer) -> Attention:
         """Attention among so many first positions.

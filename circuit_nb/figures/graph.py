@@ -11,12 +11,11 @@ from functools import partial
 
 import plotly.graph_objects as go
 
-from circuit_nb.analysis import Path
+from circuit_nb.analysis import Path, story
 from circuit_nb.figures.measures import Measures
-from circuit_nb.figures.names import NO_LABELS, Labels, node_name, node_place
+from circuit_nb.figures.names import NO_LABELS, Labels, named, node_name, node_place
 from circuit_nb.figures.naming import picture_name
 from circuit_nb.figures.scene import Scene, mark_text, written
-from circuit_nb.figures.story import story
 from circuit_nb.figures.style import FONT, GREY, SMALL, number, percent, plotly_text, shorten
 from circuit_nb.figures.view import GraphView, Room, Spec, Trace, graph_layout
 from circuit_nb.graph import AttributionGraph, ErrorNode, Feature, Node, Supernode, TargetNode
@@ -49,7 +48,7 @@ def graph_figure(
             `measures.MOST` nodes are drawn.
         errors: Whether error nodes are drawn.
         everywhere: Whether features that fire on nearly everything are drawn.
-        paths: Paths to highlight; by default the one `figures.story` finds.
+        paths: Paths to highlight; by default the first that `analysis.story` tells.
         room: Size in pixels. By default the figure is as wide as where it is shown, at least 868
             pixels.
 
@@ -84,8 +83,7 @@ def graph_figures(
     """What `graph_figure` draws, for several sizes at once."""
     measures = Measures(graph)
     if paths is None:
-        found = story(measures, labels)
-        paths = [found] if found else []
+        paths = story(graph, named(labels), top_k=1)
     if selected is None and graph.targets:
         selected = TargetNode(0)
     grouped = (f for s in supernodes for f in s.features)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from circuit_nb.analysis import influence, normalized
+from circuit_nb.analysis import effects, influence, normalized, ubiquitous
 from circuit_nb.graph import AttributionGraph
 
 MOST = 120
@@ -18,10 +18,6 @@ FEW = 60
 """A graph of no more nodes than this is drawn whole."""
 NEARLY_ALL = 0.99
 """Share of the influence that is drawn at most where nobody says how much."""
-EVERYWHERE, POSITIONS = 0.5, 4
-"""A feature active at this share of the prompt, and at so many positions at least, says little."""
-DENSE = 0.3
-"""A feature active on this share of all tokens says little."""
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -65,44 +61,13 @@ class Measures:
 
     @cached_property
     def everywhere(self) -> Mask:
-        """Which nodes are features that fire on nearly everything, (n_nodes,).
-
-        Those active at most positions of this prompt, or on a large share of all tokens.
-        """
-        features = self.graph.features
-        _, which, counts = np.unique(
-            features[:, [0, 2]], axis=0, return_inverse=True, return_counts=True
-        )
-        positions = counts[which.ravel()]
-        many = max(POSITIONS, EVERYWHERE * (len(self.graph.tokens) - 1))
-        result = np.zeros(self.graph.n_nodes, dtype=np.bool_)
-        result[self.graph.blocks.features] = positions >= many
-        if self._density:
-            result[self.graph.blocks.features] |= [
-                self._density.get((layer, index), 0.0) >= DENSE
-                for layer, _, index in features.tolist()
-            ]
-        return result
+        """Which nodes are features that fire on nearly everything, (n_nodes,)."""
+        return ubiquitous(self.graph, self._density)
 
     @cached_property
     def effects(self) -> Floats:
-        """What every feature adds to each target in all, (n_features, n_targets).
-
-        Its edge to the target, and what it adds to each feature on the way as a share of that
-        feature's activation, times what that one adds: the graph's prediction for switching the
-        feature off, its sign turned.
-        """
-        graph = self.graph
-        n = len(graph.features)
-        layers = graph.features[:, 0]
-        own = np.where(graph.activations == 0, 1, graph.activations)
-        effects = graph.weights[n:, :n].T.copy()
-        # Edges climb, so a layer is complete once those above it are.
-        for layer in range(graph.n_layers - 1, 0, -1):
-            low, high = np.searchsorted(layers, [layer, layer + 1])
-            above = effects[low:high] / own[low:high, None]
-            effects[:low] += graph.weights[low:high, :low].T @ above
-        return effects
+        """What every feature does to each target through all paths, (n_features, n_targets)."""
+        return effects(self.graph).T
 
     @cached_property
     def usual(self) -> float:

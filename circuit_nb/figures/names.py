@@ -71,7 +71,6 @@ FIRES_ON, PROMOTES = "fires on ", " → promotes "
 """How labels that were made up from what a feature does begin, and go on."""
 
 
-def is_named(labels: Labels, key: tuple[int, int]) -> bool:
-    """Whether a feature has a label that says what it stands for, not only what it fires on."""
-    label = labels.get(key, "").strip()
-    return bool(label) and not label.startswith(FIRES_ON)
+def named(labels: Labels) -> Labels:
+    """The labels that say what a feature stands for, not only what it fires on."""
+    return {key: text for key, text in labels.items() if not text.startswith(FIRES_ON)}

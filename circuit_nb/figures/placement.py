@@ -6,6 +6,7 @@ overlap here does not overlap there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -136,7 +137,8 @@ def place(
     rows = _rows(graph, members, height)
     outputs = members.get((graph.n_layers + 1, len(graph.tokens) - 1), [])
     if (graph.n_layers + 1, len(graph.tokens) - 1) in opened:
-        rows[-1].least += OUTPUTS * np.ceil(sum(_width(graph, n) for n in outputs) / (0.8 * width))
+        more = math.ceil(sum(_width(graph, n) for n in outputs) / (0.8 * width))
+        rows[-1].least += OUTPUTS * more
     _share(members, columns, rows, width, height, opened)
     right = stretch(columns, width, most=WORDS)
     top = stretch(rows, height)

@@ -154,12 +154,10 @@ class Scene:
         def want(number: int, *, bold: bool = False) -> None:
             if number >= features or not view.drawn[number] or number in wishes:
                 return
-            group = self.group_of.get(number)
-            text = self.name(number) if group is None else self.supernodes[group].name
-            # A group is named once; neighbours of one name share it.
-            key = group if group is not None else (text, graph.features[number, 1])
-            if text and (bold or key not in said):
-                said.add(key)
+            text = self._called(number)
+            alone = bold and number not in self.group_of
+            if text and (alone or self._said(number) not in said):
+                said.add(self._said(number))
                 wishes[number] = Wish(number, text, bold)
 
         for path in self.paths:
@@ -220,12 +218,27 @@ class Scene:
         wanted += sources[ranked][targets[ranked] == own].tolist()[:INTO]
         wanted += targets[ranked][sources[ranked] == own].tolist()[:OUT_OF]
         words = self.standing.copy()
-        named = {w.number for w in words.words}
         count = len(words.words)
+        named = {w.number for w in words.words}
+        said = {self._said(w.number) for w in words.words if w.number < features}
         for number in dict.fromkeys(wanted):
-            if number < features and number not in named:
-                words.fit(Wish(number, self.name(number), number == own))
+            fresh = number < features and number not in named
+            if fresh and (number == own or self._said(number) not in said):
+                said.add(self._said(number))
+                words.fit(Wish(number, self._called(number), number == own))
         return words.words[count:]
+
+    def _called(self, number: int) -> str:
+        """The supernode a feature is in, else its name."""
+        group = self.group_of.get(number)
+        return self.name(number) if group is None else self.supernodes[group].name
+
+    def _said(self, number: int) -> object:
+        """What one word is enough for: a supernode, or all of one name at one position."""
+        group = self.group_of.get(number)
+        if group is not None:
+            return group
+        return self.name(number), int(self.view.graph.features[number, 1])
 
 
 def mark_text(count: int) -> str:

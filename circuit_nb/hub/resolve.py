@@ -17,18 +17,16 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
-
-import yaml
 
 from circuit_nb.hub import known
 from circuit_nb.hub.embedded import EMBEDDED
 from circuit_nb.hub.errors import Place, explained
+from circuit_nb.hub.set_config import listed_files, read_yaml
 from circuit_nb.hub.watch import Watch
 
-_MAX_CONFIG = 1_000_000
 _MARGIN = 10**9
 """Bytes of disk left free by a download."""
 _MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
@@ -151,18 +149,7 @@ def transcoder_set(spec: str | os.PathLike[str]) -> Resolved:
 def _listed(folder: Path) -> list[str]:
     """What config.yaml lists under `transcoders`; empty where it lists nothing."""
     path = folder / "config.yaml"
-    if not path.is_file() or path.stat().st_size > _MAX_CONFIG:
-        return []
-    try:
-        config: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-        raise ValueError(f"{path} is not readable YAML.") from None
-    listed = config.get("transcoders") if isinstance(config, dict) else None
-    if listed is None:
-        return []
-    if not isinstance(listed, list) or not all(isinstance(entry, str) for entry in listed):
-        raise ValueError(f"{path}: `transcoders` must be a list of file names, one a layer.")
-    return listed
+    return listed_files(read_yaml(path), path) if path.is_file() else []
 
 
 def _is_remote(entry: str) -> bool:
@@ -200,8 +187,6 @@ def _beside(entry: str, place: Place | None) -> Place | None:
     """A file listed relative to its config: in the config's repository, or None for a local one."""
     if place is None:
         return None
-    if PurePosixPath(entry).is_absolute() or ".." in PurePosixPath(entry).parts:
-        raise ValueError(f"{place}: config.yaml lists {entry[:80]!r}, outside its folder.")
     return Place(place.repo, f"{place.path}/{entry}".strip("/"), place.revision)
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from circuit_nb.given import Value, numbers, places, whole
 from circuit_nb.graph import AttributionGraph, Feature, Supernode
-from circuit_nb.intervention.given import Value, numbers, places, whole
 
 if TYPE_CHECKING:
     from circuit_nb.model.replacement import ReplacementModel

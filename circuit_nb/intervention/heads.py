@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from circuit_nb.intervention.given import places, whole
+from circuit_nb.given import places, whole
 
 if TYPE_CHECKING:
     from circuit_nb.model.record import Record

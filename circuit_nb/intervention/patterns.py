@@ -40,23 +40,21 @@ def edited(pattern: Tensor, edits: Sequence[HeadEdit], last: int) -> Tensor:
     for edit in edits:
         head = result[edit.row, edit.change.head]
         if edit.change.pattern is not None:
-            _replace(head, edit.change, queries, keys)
+            _replace(head, edit.change, queries)
         else:
             _knock_out(head, edit.change, queries, keys)
     return result
 
 
-def _replace(head: Tensor, change: HeadIntervention, queries: range, keys: range) -> None:
-    """Rows of one head, (queries, keys), in place."""
+def _replace(head: Tensor, change: HeadIntervention, queries: range) -> None:
+    """Rows of one head, (queries, keys), in place; they are the prompt's, where no key is gone."""
     assert change.pattern is not None
     given = torch.from_numpy(change.pattern).to(head)
-    rows = change.positions or range(len(given))
-    for number, query in enumerate(rows):
+    for number, query in enumerate(change.positions or range(len(given))):
         if query in queries:
-            seen = given[number, keys.start : query + 1]
-            row = head[query - queries.start]
-            row.zero_()
-            row[: len(seen)] = seen
+            seen = given[number, : query + 1]
+            head[query - queries.start] = 0
+            head[query - queries.start, : len(seen)] = seen
 
 
 def _knock_out(head: Tensor, change: HeadIntervention, queries: range, keys: range) -> None:

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from circuit_nb.model.bridge_protocol import Bridge
 
+_LONG = 10**9
+"""Bytes of weights from which on loading takes seconds and shows its progress."""
+
 
 def open_bridge(
     model: Any,

@@ -66,6 +66,14 @@ class Vocabulary:
         return [*first, *ids]
 
     def _encode(self, text: str) -> list[int]:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"The text holds half a character (U+{ord(text[error.start]):04X}, a lone "
+                f"surrogate) after {text[max(0, error.start - 20) : error.start]!r}: it was cut or "
+                "decoded wrongly; write that character anew, or leave it out."
+            ) from None
         ids = [int(i) for i in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
         unknown = self.tokenizer.unk_token_id
         if unknown in ids and str(self.tokenizer.unk_token) not in text:

@@ -98,7 +98,7 @@ class AnswerPanel(Panel):
             getattr(self, name).value = getattr(session, name)
         sampling = None if session.new_tokens else "none"
         self.temperature.layout.display = self.seed.layout.display = sampling
-        self.heading.value = f'<div class="cnb cnb-title">Answer {says(session)}</div>'
+        self.heading.value = f'<div class="cnb cnb-title cnb-whole">{says(session)}</div>'
         figure = probability_spec(session.before, session.after, most=TOKENS)
         legend = "grey before, blue after" if session.after is not None else ""
         told = f'<div class="cnb-faint">{legend}</div>' if legend else ""
@@ -141,7 +141,7 @@ def says(session: Session) -> str:
     """The most likely next token, and what it becomes under the switches, as HTML."""
     tops = [session.before, session.after or {}]
     told = [max(shares.items(), key=lambda pair: pair[1]) for shares in tops if shares]
-    return '<span class="cnb-then">says</span> ' + " → ".join(
+    return "says " + " → ".join(
         f'<b class="cnb-says">{html_text(token_text(t))}</b> '
         f'<span class="cnb-share">{percent(p)}</span>'
         for t, p in told

@@ -94,6 +94,12 @@ class Cards:
         self.fetch([key])
         return self._known[key]
 
+    @property
+    def densities(self) -> dict[Key, float]:
+        """Share of all tokens on which features are active, as far as cards say it."""
+        cards = ((key, card) for key, card in self._known.items() if card is not None)
+        return {key: card.density for key, card in cards if card.density is not None}
+
     def known(self, key: Key) -> FeatureCard | None:
         """The card of one feature if it was got already; none is asked for."""
         return self._known.get(key)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import ipywidgets
 
 from circuit_nb.figures.style import shorten
-from circuit_nb.graph import AttributionGraph, Feature
+from circuit_nb.graph import AttributionGraph
+from circuit_nb.neuronpedia import GraphFile
 from circuit_nb.panels import store
 from circuit_nb.panels.answer import AnswerPanel
 from circuit_nb.panels.base import Drawing, Panel, stack
@@ -16,7 +17,8 @@ from circuit_nb.panels.cards import CardSource
 from circuit_nb.panels.connections import ConnectionsPanel
 from circuit_nb.panels.feature import FeaturePanel
 from circuit_nb.panels.find import FindPanel
-from circuit_nb.panels.graph import NORMAL, GraphPanel
+from circuit_nb.panels.graph import GraphPanel
+from circuit_nb.panels.opening import Source, is_source, opened
 from circuit_nb.panels.paths import PathsPanel
 from circuit_nb.panels.prompt import PromptPanel
 from circuit_nb.panels.session import Session
@@ -59,22 +61,20 @@ class Explorer(Panel):
         self._arrange()
 
     def _arrange(self) -> None:
-        for panel, flex in (
-            (self.prompt, "1 1 420px"),
-            (self.find, "0 1 260px"),
-            (self.subgraph, "5 1 520px"),
-            (self.answer, "3 1 270px"),
-            (self.graph, NORMAL),
-            (self.turns, "2 1 300px"),
-        ):
-            panel.layout.flex = flex
-            panel.layout.min_width = "0"
+        """Two columns: what flows at the left, what is said at the right.
+
+        Rows would leave a gap under the circuit, as high as the answer is longer; with the answer
+        under the circuit the graph begins below the screen; with both beside the graph the circuit
+        has half the width it needs. Where there is room for one column only, the style sheet lets
+        the answer follow the circuit.
+        """
         self.heading.layout.display = "none"
-        self.body.children = [
-            _band(self.prompt, self.find),
-            _band(self.subgraph, self.answer),
-            _band(self.graph, self.turns),
-        ]
+        top = _row((self.prompt, "1 1 420px"), (self.find, "0 1 260px"))
+        left = _column("cnb-left", self.subgraph, self.graph)
+        right = _column("cnb-right", self.answer, self.turns)
+        both = _row((left, "5 1 480px"), (right, "3 1 270px"))
+        both.add_class("cnb-both")
+        self.body.children = [top, both]
 
     @property
     def panels(self) -> tuple[Panel, ...]:
@@ -121,11 +121,21 @@ class Explorer(Panel):
         return stack((name, panel.draw()) for name, panel in named)
 
 
-def _band(*panels: ipywidgets.Widget) -> ipywidgets.HBox:
-    """Panels side by side, or one under the other where there is too little room."""
-    return ipywidgets.HBox(
-        list(panels), layout={"flex_flow": "row wrap", "align_items": "flex-start"}
-    )
+def _row(*widgets: tuple[ipywidgets.DOMWidget, str]) -> ipywidgets.HBox:
+    """Widgets side by side, each with its flex."""
+    for widget, flex in widgets:
+        widget.layout.flex, widget.layout.min_width = flex, "0"
+    wrap = {"flex_flow": "row wrap", "align_items": "flex-start"}
+    return ipywidgets.HBox([widget for widget, _ in widgets], layout=wrap)
+
+
+def _column(name: str, *widgets: ipywidgets.DOMWidget) -> ipywidgets.VBox:
+    """Widgets one under the other."""
+    for widget in widgets:
+        widget.layout.flex, widget.layout.min_width = "0 0 auto", "0"
+    column = ipywidgets.VBox(list(widgets))
+    column.add_class(name)
+    return column
 
 
 class _Explore:
@@ -133,35 +143,42 @@ class _Explore:
 
     def __call__(
         self,
-        model: ReplacementModel | AttributionGraph,
-        prompt: Prompt | AttributionGraph | None = None,
+        model: ReplacementModel | Source,
+        prompt: Prompt | Source | None = None,
         *,
         cards: CardSource | None = None,
         propose: bool | None = None,
     ) -> Explorer:
         """Open the explorer: `explore(model, prompt)`, `explore(model, graph)`, `explore(graph)`.
 
+        Wherever a graph can stand, a published file can: what `neuronpedia.read` gives, or the
+        path of a `.json` or `.safetensors` file, with its labels, pins, groups and selection.
+
         Args:
-            model: The model, or a graph to explore without one.
-            prompt: What to explain, or a graph computed from the model.
+            model: The model, or a graph or file to explore without one.
+            prompt: What to explain, or a graph or file of the model's.
             cards: Where feature cards come from; by default `circuit_nb.cards`.
-            propose: Whether to begin with the proposed supernodes; by default with those alone that
-                are concepts which ship with the model.
+            propose: Whether to begin with the proposed supernodes; by default with those of the
+                file, else with the concepts that ship with the model, else with the steps of the
+                path that leads to the answer.
 
         Raises:
             TypeError: If the two do not fit together.
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no graph file.
         """
-        if isinstance(model, AttributionGraph):
+        if isinstance(model, AttributionGraph | GraphFile | str | Path):
             if prompt is not None:
                 raise TypeError("Give the model first: explore(model, graph), or explore(graph).")
-            return _open(Session(model, cards=cards), propose)
+            return Explorer(opened(model, None, cards, propose))
         if prompt is None:
             raise TypeError("Give a prompt too: explore(model, prompt), or explore(graph).")
-        if isinstance(prompt, AttributionGraph):
-            return _open(Session(prompt, model, cards=cards), propose)
+        if is_source(prompt):
+            return Explorer(opened(cast("Source", prompt), model, cards, propose))
         from circuit_nb.attribution.compute import attribute
 
-        return _open(Session(attribute(model, prompt), model, cards=cards), propose)
+        graph = attribute(model, cast("Prompt", prompt))
+        return Explorer(opened(graph, model, cards, propose))
 
     def load(
         self,
@@ -182,25 +199,6 @@ class _Explore:
             ValueError: If it is no graph file.
         """
         return Explorer(store.load(path, model, cards=cards))
-
-
-def _open(session: Session, propose: bool | None) -> Explorer:
-    groups = session.propose() if propose else session.concepts() if propose is None else []
-    if groups:
-        session.accept(groups)
-        session.forget_changes()
-    session.run()
-    session.select(_most_influential(session))
-    return Explorer(session)
-
-
-def _most_influential(session: Session) -> Feature | None:
-    """The feature to begin with."""
-    graph = session.graph
-    if not len(graph.features):
-        return None
-    best = int(session.measures.influence[graph.blocks.features].argmax())
-    return Feature(*graph.features[best].tolist())
 
 
 explore = _Explore()

@@ -17,14 +17,12 @@ from circuit_nb.figures.view import GraphView, Room, Trace, graph_layout
 from circuit_nb.figures.walk import Walk
 from circuit_nb.graph import Node
 from circuit_nb.panels.base import Drawing, Panel, tooltip
-from circuit_nb.panels.lens import Lens
+from circuit_nb.panels.lens import NARROWEST, Lens
 from circuit_nb.panels.session import Session
 
 NORMAL = "3 1 520px"
 """Flex of the panel within the explorer."""
 CLICKABLE = ("features", "errors", "tokens", "outputs", "marks")
-NARROWEST = 640
-"""A picture is laid out for this width at least, pixels."""
 LOOSE = 1.12
 """How much wider than what it was laid out for a picture may be shown."""
 HINT = f"{LEGEND} · click selects, shift-click pins, arrows walk along edges"
@@ -209,10 +207,11 @@ class GraphPanel(Panel):
         """Lay the picture out anew where it does not fit the room it has, or leaves much of it."""
         now = self._room
         tall = float(height) or self._normal.height
-        fits = now.width <= width <= LOOSE * now.width or width < NARROWEST == now.width
+        width = max(width, NARROWEST)
+        fits = now.width <= width <= LOOSE * now.width
         if fits and abs(tall - now.height) < 8:
             return
-        self._room = Room(float(max(width, NARROWEST)), tall)
+        self._room = Room(float(width), tall)
         self._redraw()
 
     def _scene_now(self) -> Scene:

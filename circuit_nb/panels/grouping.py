@@ -1,53 +1,17 @@
-"""Supernodes proposed by a stated rule; the reader accepts them with one click."""
+"""Supernodes that ship with a model, and what belongs beside supernodes in the circuit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from circuit_nb import analysis
 from circuit_nb.atlas import shipped_with
 from circuit_nb.graph import AttributionGraph, Feature, Node, Supernode, TargetNode, TokenNode
-from circuit_nb.panels.cards import Cards
 
-RULE = (
-    "Features become one supernode where they belong to one of the model's shipped concepts; "
-    "else where they share a label; else where they sit at one position and promote the same token "
-    "most; else where they sit at one position and one gets at least a quarter of its input from "
-    "the other."
-)
-"""The rule of `propose` in words."""
-LINKED = 0.25
-"""Share of its input that makes a feature a strongly linked neighbour."""
 JOINED = 0.1
 """Share of a group's input that a token or, of an output's input, a group must carry to join."""
-
-
-def propose(
-    graph: AttributionGraph,
-    features: Sequence[Feature],
-    cards: Cards,
-    labels: Mapping[tuple[int, int], str],
-) -> list[Supernode]:
-    """Group features by `RULE`, the groups with most influence first.
-
-    Args:
-        graph: The graph they are in.
-        features: The features to group; those that fit no group stay out.
-        cards: What is known of them.
-        labels: Labels by (layer, index).
-    """
-    groups = shipped(graph, features)
-    rest = _without(features, groups)
-    groups += _same(rest, lambda f: labels.get((f.layer, f.index), ""), "{}")
-    for position in sorted({f.position for f in rest}):
-        here = _without((f for f in rest if f.position == position), groups)
-        groups += _same(here, lambda f: _top_promoted(cards, f), "promotes {}")
-    rest = _without(rest, groups)
-    groups += _linked(graph, rest, labels)
-    strength = analysis.influence(graph)
-    return sorted(groups, key=lambda g: -max(float(strength[graph.number(f)]) for f in g.features))
 
 
 def joined_ends(graph: AttributionGraph, supernodes: Sequence[Supernode]) -> list[Node]:
@@ -86,59 +50,4 @@ def shipped(graph: AttributionGraph, features: Sequence[Feature]) -> list[Supern
         if drawn.intersection(members):
             taken.update(members)
             groups.append(Supernode(name, members))
-    return groups
-
-
-def _without(features: Iterable[Feature], groups: Iterable[Supernode]) -> list[Feature]:
-    taken = {f for g in groups for f in g.features}
-    return [f for f in features if f not in taken]
-
-
-def _top_promoted(cards: Cards, feature: Feature) -> str:
-    card = cards.card((feature.layer, feature.index))
-    return card.promotes[0][0].strip() if card is not None and card.promotes else ""
-
-
-def _same(
-    features: Iterable[Feature], text_of: Callable[[Feature], str], name: str
-) -> list[Supernode]:
-    """Groups of at least two features of which a text is the same; an empty text is none."""
-    members: dict[Hashable, list[Feature]] = {}
-    shown: dict[Hashable, str] = {}
-    for feature in features:
-        text = text_of(feature).strip()
-        if text:
-            key = text.casefold()
-            members.setdefault(key, []).append(feature)
-            shown.setdefault(key, text)
-    return [Supernode(name.format(shown[k]), m) for k, m in members.items() if len(m) > 1]
-
-
-def _linked(
-    graph: AttributionGraph, features: Sequence[Feature], labels: Mapping[tuple[int, int], str]
-) -> list[Supernode]:
-    """Chains of strongly linked neighbours at one position, named after the most influential."""
-    shares = analysis.normalized(graph.weights)
-    group_of = {f: f for f in features}
-
-    def root(feature: Feature) -> Feature:
-        while group_of[feature] != feature:
-            feature = group_of[feature]
-        return feature
-
-    for target in features:
-        row = shares[graph.number(target)]
-        for source in features:
-            if source.position == target.position and row[graph.number(source)] >= LINKED:
-                group_of[root(source)] = root(target)
-    members: dict[Feature, list[Feature]] = {}
-    for feature in features:
-        members.setdefault(root(feature), []).append(feature)
-    strength = analysis.influence(graph)
-    groups: list[Supernode] = []
-    for linked in members.values():
-        if len(linked) > 1:
-            first = max(linked, key=lambda f: float(strength[graph.number(f)]))
-            label = labels.get((first.layer, first.index)) or f"L{first.layer} #{first.index}"
-            groups.append(Supernode(label, linked))
     return groups

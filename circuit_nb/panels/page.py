@@ -33,12 +33,12 @@ STYLE = f"""
 .cnb-head {{ margin: 4px 0 2px; }}
 .cnb-columns {{ display: flex; flex-wrap: wrap; gap: 0 24px; }}
 .cnb-columns > div {{ flex: 1 1 300px; min-width: 0; }}
-.cnb-title small, .cnb-faint {{ font-weight: 400; font-size: {SMALL}px; color: {GREY}; }}
+.cnb-title small, .cnb-faint {{ font-weight: 400; font-size: {SMALL}px; color: var(--cnb-quiet); }}
 .cnb-scroll {{ max-height: 188px; overflow-y: auto; overflow-x: hidden; }}
 .cnb table {{ border-collapse: collapse; width: 100%; table-layout: fixed; margin: 0; }}
 .cnb td, .cnb th {{ padding: 2px 6px; text-align: left; overflow: hidden; white-space: nowrap;
   text-overflow: ellipsis; border: 0; background: none; font-size: {BODY}px; }}
-.cnb th {{ color: {GREY}; font-weight: 400; font-size: {SMALL}px; }}
+.cnb th {{ color: var(--cnb-quiet); font-weight: 400; font-size: {SMALL}px; }}
 .cnb td.cnb-number {{ text-align: right; font-variant-numeric: tabular-nums; width: 60px; }}
 .cnb td.cnb-meter {{ width: 48px; }}
 .cnb td.cnb-chain {{ white-space: normal; }}
@@ -57,16 +57,16 @@ STYLE = f"""
 .cnb-answer {{ position: relative; overflow: hidden; border-radius: 3px; }}
 .cnb-answer::before {{ content: ""; position: absolute; inset: auto auto 0 0; height: 3px;
   width: var(--share); background: {GREY}; }}
-.cnb-answer small {{ color: {GREY}; }}
+.cnb-answer small {{ color: var(--cnb-quiet); }}
 .cnb-chip.cnb-on {{ border-color: {POSITIVE}; box-shadow: inset 0 0 0 1px {POSITIVE}; }}
 .cnb-text {{ margin: 3px 0; padding: 2px 6px; border-left: 2px solid rgba(128,128,128,.35);
   overflow-wrap: anywhere; }}
 .cnb-text span {{ border-radius: 3px; padding: 1px 0; white-space: pre-wrap; }}
-.cnb-empty {{ color: {GREY}; font-style: italic; padding: 6px 2px; }}
+.cnb-empty {{ color: var(--cnb-quiet); font-style: italic; padding: 6px 2px; }}
 .cnb-failure {{ border-left: 3px solid {NEGATIVE}; padding: 4px 8px; margin: 4px 0; }}
 .cnb-failure pre {{ font-size: {SMALL}px; max-height: 180px; overflow: auto;
   white-space: pre-wrap; }}
-.cnb-busy {{ color: {GREY}; opacity: 0; animation: cnb-appear 0s linear 150ms forwards; }}
+.cnb-busy {{ color: var(--cnb-quiet); opacity: 0; animation: cnb-appear 0s linear 150ms forwards; }}
 .cnb-busy i {{ display: inline-block; width: 90px; height: 4px; margin-left: 8px;
   border-radius: 2px;
   vertical-align: middle; background: linear-gradient(90deg, rgba(128,128,128,.25) 40%, {POSITIVE}
@@ -84,6 +84,13 @@ STYLE = f"""
   stroke: {PAPER}; stroke-width: 3px; stroke-linejoin: round; }}
 .cnb-panel svg text[fill="{GREY}"], .cnb-graphpanel .textpoint text, .cnb-graphpanel .xtick text {{
   fill: {INK} !important; }}
+.cnb-explorer {{ container-type: inline-size; }}
+@container (max-width: 780px) {{
+  .cnb-left, .cnb-right {{ display: contents; }}
+  .cnb-both > *, .cnb-left > *, .cnb-right > * {{ flex: 1 1 100% !important; width: 100%; }}
+  .cnb-subgraphpanel {{ order: 1; }} .cnb-answerpanel {{ order: 2; }}
+  .cnb-graphpanel {{ order: 3; }} .cnb-turns {{ order: 4; }}
+}}
 .cnb-tabs {{ display: flex; gap: 2px; border-bottom: 1px solid rgba(128,128,128,.35);
   margin: 0 8px 2px; }}
 .cnb-tabs [role="tab"] {{ padding: 4px 10px; cursor: pointer; border-radius: 5px 5px 0 0;
@@ -94,6 +101,7 @@ STYLE = f"""
 .cnb-explorer .cnb-promptpanel .cnb-title, .cnb-explorer .cnb-findpanel .cnb-title {{
   display: none; }}
 .cnb-panel .widget-box, .cnb-turns {{ overflow: visible; }}
+.cnb-whole {{ white-space: normal; font-weight: 400; }}
 .cnb-then {{ font-weight: 400; }}
 .cnb-share {{ font-weight: 400; font-size: {BODY}px; }}
 .cnb-now {{ border-color: {POSITIVE}; }}

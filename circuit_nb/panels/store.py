@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import traitlets
 
@@ -33,7 +33,12 @@ def save(session: Session, path: str | Path) -> Path:
     Returns:
         The path written.
     """
-    state = {"setup": session.setup.to_json(), **{n: getattr(session, n) for n in _TRAITS}}
+    labels = [[layer, index, text] for (layer, index), text in session.cards.shipped.items()]
+    state = {
+        "setup": session.setup.to_json(),
+        "shipped_labels": labels,
+        **{n: getattr(session, n) for n in _TRAITS},
+    }
     provenance = {**session.graph.provenance, "session": state}
     return dataclasses.replace(session.graph, provenance=provenance).save(_file(path))
 
@@ -54,7 +59,9 @@ def load(
     graph = AttributionGraph.load(path)
     provenance = dict(graph.provenance)
     state = provenance.pop("session", None)
-    session = Session(dataclasses.replace(graph, provenance=provenance), model, cards=cards)
+    labels = _labels(state, path) if isinstance(state, dict) else None
+    graph = dataclasses.replace(graph, provenance=provenance)
+    session = Session(graph, model, cards=cards, labels=labels)
     if state is not None:
         try:
             with session.hold_trait_notifications():  # so that the model is run once
@@ -64,6 +71,17 @@ def load(
     if session.outcome is None:
         session.run()
     return session
+
+
+def _labels(state: dict[str, Any], path: Path) -> dict[tuple[int, int], str]:
+    """Labels that came with the graph when it was first opened."""
+    try:
+        return {
+            (int(layer), int(index)): str(text)
+            for layer, index, text in state.get("shipped_labels", ())
+        }
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{shown(path)}: The saved session is damaged in its labels.") from error
 
 
 def _restore(session: Session, state: Reader) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipywidgets
 
 from circuit_nb import analysis
+from circuit_nb.evidence import RULE
 from circuit_nb.figures.circuit import Box, Circuit, Group, circuit
 from circuit_nb.figures.style import html_text, percent
 from circuit_nb.figures.subgraph import subgraph_spec
@@ -12,7 +13,6 @@ from circuit_nb.figures.svg import draw
 from circuit_nb.graph import Feature, Supernode, TargetNode
 from circuit_nb.panels.base import Drawing, Panel, lines, tooltip
 from circuit_nb.panels.boxes import SWAP, WHERE, Shown, circuit_html
-from circuit_nb.panels.grouping import RULE
 from circuit_nb.panels.page import Clickable
 from circuit_nb.panels.session import Session
 from circuit_nb.panels.state import Added, Row
@@ -24,7 +24,7 @@ SCORES = (
 )
 WIDTH = 600
 """Pixels that boxes are spread over until the page says how many there are."""
-HEIGHT = 190
+HEIGHT = 230
 """Pixels that few boxes are spread over from top to bottom."""
 TALLEST = 330
 """Pixels of height beyond which the circuit scrolls."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVa
 import numpy as np
 import traitlets
 
-from circuit_nb import analysis
+from circuit_nb import analysis, evidence
 from circuit_nb.analysis import Path, Scores
 from circuit_nb.figures.names import Labels, node_name, node_title
 from circuit_nb.figures.subgraph import Group
@@ -111,7 +111,12 @@ class Workbench(traitlets.HasTraits):
         if not self.cards.at_hand:
             strength = self.measures.influence[self.graph.blocks.features]
             features = features[np.argsort(-strength)[:FIRST_CARDS]]
-        self.cards.fetch((int(layer), int(index)) for layer, _, index in features)
+        shipped = self.cards.shipped
+        self.cards.fetch(
+            (int(layer), int(index))
+            for layer, _, index in features
+            if (layer, index) not in shipped
+        )
 
     @contextmanager
     def together(self) -> Generator[None, None, None]:
@@ -260,8 +265,10 @@ class Workbench(traitlets.HasTraits):
         self.change(self.setup.rename(supernode, name))
 
     def propose(self) -> list[Supernode]:
-        """Supernodes for the drawn features, by the rule of `grouping.propose`."""
-        return grouping.propose(self.graph, self._drawn_features(), self.cards, self.labels)
+        """Supernodes for the drawn features: concepts that ship with the model, else by rule."""
+        names = {**self.cards.given, **self.setup.labels}
+        drawn = self._drawn_features()
+        return self.concepts() or evidence.propose(self.graph, names, features=drawn)
 
     def concepts(self) -> list[Supernode]:
         """Supernodes of the concepts that ship with the model; none for most models."""

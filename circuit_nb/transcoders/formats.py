@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
+from torch import Tensor
 
+from circuit_nb.files import shown
+from circuit_nb.hub.set_config import listed_files, read_config
 from circuit_nb.transcoders.lazy_files import Encoder, NpzFile, OnDisk, SafetensorsFile, open_file
 from circuit_nb.transcoders.transcoder import LayerTranscoder, Transcoders
 
@@ -43,7 +45,12 @@ class Format:
     def read(
         self, file: SafetensorsFile | NpzFile, layer: int, *, n_written: int
     ) -> LayerTranscoder:
-        """A layer's transcoder; its matrices stay in the file until they are needed."""
+        """A layer's transcoder; its matrices stay in the file until they are needed.
+
+        Raises:
+            ValueError: If a tensor is missing, of another shape or kind, or holds NaN where it is
+                read now; it names file and tensor.
+        """
         names = {
             "b_enc": self.b_enc,
             "b_dec": self.b_dec,
@@ -51,23 +58,26 @@ class Format:
             "W_skip": self.skip,
         }
         stored = {field: name.format(i=layer) for field, name in names.items()}
+        stored = {field: name for field, name in stored.items() if name in file.names}
+        n, d = (_length(file, stored[field], layer) for field in ("b_enc", "b_dec"))
+        shapes = {"b_enc": (n,), "b_dec": (d,), "threshold": (n,), "W_skip": (d, d)}
         tensors: dict[str, Any] = {
-            f: file.read(name) for f, name in stored.items() if name in file.names
+            field: _read(file, name, layer, shapes[field], endless=field == "threshold")
+            for field, name in stored.items()
         }
         if self.transposed and "W_skip" in tensors:
             tensors["W_skip"] = tensors["W_skip"].T
         beside = file
         if self.decoder_file:
             beside = open_file(file.path.with_name(self.decoder_file.format(i=layer)))
-        decoder = self.decoder.format(i=layer)
+        encoder, decoder = self.encoder.format(i=layer), self.decoder.format(i=layer)
         if decoder not in beside.names:
-            raise ValueError(f"{beside.path} lacks the decoder, {decoder}.")
-        encoder = self.encoder.format(i=layer)
-        return LayerTranscoder(
-            Encoder(file, encoder, transposed=self.transposed),
-            OnDisk(beside, decoder, n_written),
-            **tensors,
-        )
+            raise ValueError(f"{shown(beside.path)} lacks the decoder, {decoder}.")
+        _check_shape(file, encoder, "encoder", layer, (d, n) if self.transposed else (n, d))
+        rows = OnDisk(beside, decoder, n_written)
+        flat = (n, d) if n_written == 1 and len(beside.shape(decoder)) == 2 else (n, n_written, d)
+        _check_shape(beside, decoder, "decoder", layer, flat, rows.shape if len(flat) == 3 else ())
+        return LayerTranscoder(Encoder(file, encoder, transposed=self.transposed), rows, **tensors)
 
 
 _PLAIN: dict[str, Any] = {
@@ -140,63 +150,35 @@ def open_transcoders(
     config = read_config(folder)
     files = files or _find_files(folder, config)
     cross_layer = config.get("model_kind") == "cross_layer_transcoder"
-    k = config.get("k")
-    if config.get("activation") == "topk" and not isinstance(k, int):
-        raise ValueError(f"{folder / 'config.yaml'} says activation: topk; add k, e.g. k: 64.")
     layers = (
         _format(file, i).read(file, i, n_written=len(files) - i if cross_layer else 1)
         for i, file in enumerate(map(open_file, files))
     )
-    return Transcoders(
-        tuple(replace(layer.to(device, dtype), k=k) for layer in layers),
-        input_hook=str(config["feature_input_hook"]),
-        output_hook=str(config["feature_output_hook"]),
-        cross_layer=cross_layer,
-        model_name=str(config.get("model_name") or ""),
-        scan=config.get("scan"),
-        source=str(folder),
-        config=config,
-    )
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The set's `config.yaml`, with the keys every set must have checked.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it is not YAML, or lacks a key.
-    """
-    path = folder / "config.yaml"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"No transcoder set at {folder}: there is no config.yaml in it. Give a folder or a "
-            "Hub repository that holds one."
-        )
+    placed = tuple(replace(layer.to(device, dtype), k=config.get("k")) for layer in layers)
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not readable YAML ({error}).") from error
-    needed = ("model_kind", "feature_input_hook", "feature_output_hook")
-    missing = [key for key in needed if not isinstance(config, dict) or key not in config]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}; a transcoder set must say them.")
-    kinds = ("transcoder_set", "cross_layer_transcoder")
-    if config["model_kind"] not in kinds:
-        raise ValueError(
-            f"{path} has model_kind {config['model_kind']!r}; it can be {' or '.join(kinds)}."
+        return Transcoders(
+            placed,
+            input_hook=config["feature_input_hook"],
+            output_hook=config["feature_output_hook"],
+            cross_layer=cross_layer,
+            model_name=config.get("model_name") or "",
+            scan=config.get("scan"),
+            source=str(folder),
+            config=config,
         )
-    return config
+    except ValueError as error:
+        raise ValueError(f"{shown(folder)}: {error}") from error
 
 
 def _find_files(folder: Path, config: Mapping[str, Any]) -> list[Path]:
     """One file a layer: those the config lists, or those lying beside it."""
-    listed = config.get("transcoders")
+    listed = listed_files(config, folder / "config.yaml")
     if listed:
-        files = [folder / str(name) for name in listed]
+        files = [folder / name for name in listed]
         for path in files:
             if not path.is_file():
                 raise FileNotFoundError(
-                    f"{folder / 'config.yaml'} lists {path.name}, which is not there."
+                    f"{shown(folder / 'config.yaml')} lists {path.name[:80]!r}, which is not there."
                 )
         return files
     for pattern in _FILE_PATTERNS:
@@ -227,6 +209,70 @@ def _format(file: SafetensorsFile | NpzFile, layer: int) -> Format:
         if form.fits(file, layer):
             return form
     raise ValueError(
-        f"{file.path} holds the tensors {', '.join(sorted(file.names)[:8])}, which fit none of "
-        f"the known transcoder formats for layer {layer}: {'; '.join(f.name for f in FORMATS)}."
+        f"{shown(file.path)} holds the tensors {', '.join(sorted(file.names))[:80]!r}, which fit "
+        f"none of the known formats for layer {layer}: {', '.join(f.name for f in FORMATS)}."
     )
+
+
+def _length(file: SafetensorsFile | NpzFile, name: str, layer: int) -> int:
+    """How many numbers a vector of a file holds, told by its header."""
+    shape = file.shape(name)
+    if len(shape) != 1 or not shape[0]:
+        raise ValueError(
+            f"{shown(file.path)}: {name} of layer {layer} has shape {str(shape)[:60]}; it "
+            "needs a vector of at least one number, and a transcoder at least one feature."
+        )
+    return shape[0]
+
+
+def _check_shape(
+    file: SafetensorsFile | NpzFile,
+    name: str,
+    what: str,
+    layer: int,
+    expected: tuple[int, ...],
+    used: tuple[int, ...] = (),
+) -> None:
+    """Refuse a tensor of another shape or kind, told by the file's header.
+
+    Args:
+        file: The file.
+        name: The tensor's name in it.
+        what: What it is.
+        layer: Of which layer.
+        expected: Its shape.
+        used: Shape of the part that is used, where that is not all.
+    """
+    shape = used or file.shape(name)
+    if shape != expected:
+        raise ValueError(
+            f"{shown(file.path)}: the {what} {name} of layer {layer} has shape {str(shape)[:60]}, "
+            f"expected {expected}; the files do not belong to one set."
+        )
+    if not file.holds_numbers(name):
+        raise ValueError(
+            f"{shown(file.path)}: the {what} {name} of layer {layer} is of type "
+            f"{file.type_of(name)}; floating-point numbers of 16, 32 or 64 bits are read."
+        )
+
+
+def _read(
+    file: SafetensorsFile | NpzFile,
+    name: str,
+    layer: int,
+    shape: tuple[int, ...],
+    *,
+    endless: bool,
+) -> Tensor:
+    """A small tensor, checked; `endless` where infinity stands for a feature that never fires."""
+    _check_shape(file, name, "tensor", layer, shape)
+    tensor = file.read(name)
+    values = tensor.float()
+    good = values > -torch.inf if endless else values.isfinite()
+    if not good.all():
+        where = (~good).nonzero()[0].tolist()
+        raise ValueError(
+            f"{shown(file.path)}: {name} of layer {layer} holds NaN or infinity at {where}; the "
+            "file is damaged: download or copy it again."
+        )
+    return tensor

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import zipfile
+import math
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from circuit_nb.files import said, shown
+from circuit_nb.transcoders.npz_file import NpzFile
+from circuit_nb.transcoders.read_ahead import announce
 
 
 class Rows(Protocol):
@@ -49,8 +49,14 @@ class InMemory:
         return self.tensor[:, None] if self.tensor.ndim == 2 else self.tensor
 
     def rows(self, features: Tensor) -> Tensor:
-        """The rows of the given features, (n, layers written, d_model)."""
-        return self._rows[features.to(self.tensor.device)].to(self.device)
+        """The rows of the given features, (n, layers written, d_model).
+
+        Raises:
+            ValueError: If they hold NaN or infinity.
+        """
+        rows = self._rows[features.to(self.tensor.device)]
+        _check_finite(rows, features, "The decoder in memory")
+        return rows.to(self.device)
 
 
 @dataclass(frozen=True)
@@ -66,17 +72,24 @@ class OnDisk:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(features, layers written, d_model)."""
+        """(features, layers written, d_model); as it is where it is no matrix."""
         shape = self.file.shape(self.name)
         if len(shape) == 2:
             return (shape[0], 1, shape[1])
-        return (shape[0], min(self.n_written, shape[1]), *shape[2:])
+        if len(shape) != 3:
+            return shape
+        return (shape[0], min(self.n_written, shape[1]), shape[2])
 
     def rows(self, features: Tensor) -> Tensor:
-        """The rows of the given features, each read once, in the order they lie in the file."""
+        """The rows of the given features, each read once, in the order they lie in the file.
+
+        Raises:
+            ValueError: If they hold NaN or infinity; it names file and tensor.
+        """
         ordered, place = torch.unique(features.cpu(), return_inverse=True)
         rows = self.file.rows(self.name, ordered)
         rows = rows[:, None] if rows.ndim == 2 else rows[:, -self.n_written :]
+        _check_finite(rows, ordered, f"{shown(self.file.path)}: {self.name}")
         return rows.to(self.device)[place.to(self.device)]
 
 
@@ -105,6 +118,7 @@ class Encoder:
         self.file, self.name, self.transposed, self.keep = file, name, transposed, keep
         self.device, self.dtype = device, dtype
         self._read: Tensor | None = None
+        self._checked = False
 
     def to(
         self, device: torch.device | str, dtype: torch.dtype | None, *, keep: bool | None = None
@@ -126,11 +140,19 @@ class Encoder:
         return shape[::-1] if self.transposed else shape
 
     def whole(self) -> Tensor:
-        """The matrix."""
+        """The matrix.
+
+        Raises:
+            ValueError: If it holds NaN or infinity; it names file and tensor.
+        """
         if self._read is not None:
             return self._read
         stored = self.file.read(self.name)
         matrix = (stored.T if self.transposed else stored).to(self.device, self.dtype)
+        if not self._checked:
+            every = torch.arange(len(matrix), device=matrix.device)
+            _check_finite(matrix, every, f"{shown(self.file.path)}: {self.name}")
+            self._checked = True
         if self.keep:
             self._read = matrix.contiguous()
         return matrix
@@ -141,6 +163,7 @@ class Encoder:
             return self.whole()[features.to(self.device)]
         ordered, place = torch.unique(features.cpu(), return_inverse=True)
         rows = self.file.rows(self.name, ordered)
+        _check_finite(rows, ordered, f"{shown(self.file.path)}: {self.name}")
         return rows.to(self.device, self.dtype)[place.to(self.device)]
 
 
@@ -158,7 +181,7 @@ class SafetensorsFile:
             self._file: Any = safe_open(path, framework="pt")
         except SafetensorError as error:
             raise ValueError(
-                f"{path} is not a readable safetensors file ({error}); it may be truncated: "
+                f"{shown(path)} is not a readable safetensors file ({said(error)}); it may be cut: "
                 "download or copy it again."
             ) from error
 
@@ -171,6 +194,14 @@ class SafetensorsFile:
         """A tensor's shape, without reading it."""
         return tuple(self._file.get_slice(name).get_shape())
 
+    def type_of(self, name: str) -> str:
+        """What kind of numbers a tensor holds, as the file calls it."""
+        return str(self._file.get_slice(name).get_dtype())
+
+    def holds_numbers(self, name: str) -> bool:
+        """Whether a tensor holds floating-point numbers that can be computed with."""
+        return self.type_of(name) in ("F64", "F32", "F16", "BF16")
+
     def read(self, name: str) -> Tensor:
         """A whole tensor."""
         return self._file.get_tensor(name)
@@ -180,7 +211,7 @@ class SafetensorsFile:
         data, header = self._header
         begin, end = header[name]["data_offsets"]
         size = (end - begin) // header[name]["shape"][0]
-        _announce(self.path, data + begin, size, ordered.tolist())
+        announce(self.path, data + begin, size, ordered.tolist())
         return self._file.get_slice(name)[ordered.tolist()]
 
     @cached_property
@@ -191,82 +222,25 @@ class SafetensorsFile:
             return 8 + length, json.loads(file.read(length))
 
 
-class NpzFile:
-    """A NumPy archive. Arrays stored uncompressed, as `numpy.savez` does, are mapped, not read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            with zipfile.ZipFile(path) as archive:
-                self._arrays = {
-                    info.filename.removesuffix(".npy"): self._open(archive, info)
-                    for info in archive.infolist()
-                }
-        except (zipfile.BadZipFile, ValueError) as error:
-            raise ValueError(
-                f"{path} is not a readable .npz file ({error}); download or copy it again."
-            ) from error
-
-    def _open(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
-        with archive.open(info) as member:
-            version = np.lib.format.read_magic(member)
-            read_header = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, fortran, dtype = read_header(member)
-            if dtype.hasobject:
-                raise ValueError("it holds Python objects, which are never loaded")
-            if info.compress_type != zipfile.ZIP_STORED:
-                data = np.frombuffer(member.read(), dtype)
-                return data.reshape(shape, order="F" if fortran else "C")
-            header_length = member.tell()
-        with self.path.open("rb") as raw:
-            # A member's data follow its local header, whose two lengths lie at bytes 26 and 28.
-            raw.seek(info.header_offset + 26)
-            name_length, extra_length = np.frombuffer(raw.read(4), "<u2").tolist()
-        offset = info.header_offset + 30 + name_length + extra_length + header_length
-        order = "F" if fortran else "C"
-        return np.memmap(self.path, dtype, "r", offset=offset, shape=shape, order=order)
-
-    @cached_property
-    def names(self) -> frozenset[str]:
-        """Names of the arrays in it."""
-        return frozenset(self._arrays)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """An array's shape."""
-        return tuple(self._arrays[name].shape)
-
-    def read(self, name: str) -> Tensor:
-        """A whole array."""
-        return torch.from_numpy(np.array(self._arrays[name]))
-
-    def rows(self, name: str, ordered: Tensor) -> Tensor:
-        """Rows of an array at ascending indices."""
-        array = self._arrays[name]
-        if isinstance(array, np.memmap) and array.flags.c_contiguous:
-            _announce(self.path, array.offset, array.strides[0], ordered.tolist())
-        return torch.from_numpy(np.array(array[ordered.numpy()]))
-
-
-def _announce(path: Path, begin: int, size: int, rows: list[int]) -> None:
-    """Tell the system which rows will be read, so that it fetches them from the disk together.
-
-    Mapped memory alone fetches one after the other, each when it is touched.
+def _check_finite(rows: Tensor, features: Tensor, where: str) -> None:
+    """Refuse rows of weights that hold NaN or infinity.
 
     Args:
-        path: The file.
-        begin: Where the first row begins, in bytes.
-        size: Bytes of a row.
-        rows: Which rows.
+        rows: (n, …).
+        features: Which feature each is of, (n,).
+        where: What errors call the place they come from.
     """
-    if not hasattr(os, "posix_fadvise"):  # not on macOS and Windows
+    if not rows.numel():
         return
-    with path.open("rb") as file:
-        for row in rows:
-            os.posix_fadvise(file.fileno(), begin + row * size, size, os.POSIX_FADV_WILLNEED)
+    # Least and greatest are NaN where anything is; unlike `isfinite`, this makes no copies.
+    least, most = rows.aminmax()
+    if math.isfinite(least.item()) and math.isfinite(most.item()):
+        return
+    wrong = ~rows.float().isfinite().flatten(1).all(1)
+    raise ValueError(
+        f"{where} holds NaN or infinity for feature {int(features[wrong.to(features.device)][0])}; "
+        "the file is damaged: download or copy it again."
+    )
 
 
 def open_file(path: Path) -> SafetensorsFile | NpzFile:
@@ -277,10 +251,12 @@ def open_file(path: Path) -> SafetensorsFile | NpzFile:
         ValueError: If it is damaged or of another kind.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"No file at {path}; the transcoder set is incomplete.")
+        raise FileNotFoundError(f"No file at {shown(path)}; the transcoder set is incomplete.")
     readers = {".safetensors": SafetensorsFile, ".npz": NpzFile}
     if path.suffix not in readers:
-        raise ValueError(f"{path} is neither {' nor '.join(readers)}; no other kind is read.")
+        raise ValueError(
+            f"{shown(path)} is neither {' nor '.join(readers)}; no other kind is read."
+        )
     return readers[path.suffix](path)
 
 
@@ -291,4 +267,4 @@ def weights_in(folder: Path) -> int:
         ValueError: If one is damaged.
     """
     files = (SafetensorsFile(path) for path in folder.glob("*.safetensors"))
-    return sum(prod(file.shape(name)) for file in files for name in file.names)
+    return sum(math.prod(file.shape(name)) for file in files for name in file.names)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -158,13 +158,22 @@ class Transcoders:
             ("feature_output_hook", self.output_hook, OUTPUT_HOOKS),
         ):
             if value not in valid:
-                raise ValueError(f"{name} is {value!r}; it can be one of {', '.join(valid)}.")
+                raise ValueError(f"{name} is {value[:60]!r}; it can be one of {', '.join(valid)}.")
         if not self.layers:
             raise ValueError("The transcoder set has no layers; give one transcoder a layer.")
         for i, layer in enumerate(self.layers):
             self._check_shapes(i, layer)
 
     def _check_shapes(self, i: int, layer: LayerTranscoder) -> None:
+        for name, vector in (("b_enc", layer.b_enc), ("b_dec", layer.b_dec)):
+            if vector.ndim != 1 or not len(vector):
+                raise ValueError(
+                    f"The {name} of the transcoder for layer {i} has shape {tuple(vector.shape)}; "
+                    "it needs a vector of at least one number."
+                )
+        k = cast("object", layer.k)
+        if k is not None and (not isinstance(k, int) or isinstance(k, bool) or k < 1):
+            raise ValueError(f"The transcoder for layer {i} has k {k!r}; give 1 or more.")
         features, d_model = len(layer.b_enc), len(layer.b_dec)
         wanted: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
             "encoder": (tuple(layer.W_enc.shape), (features, self.d_model)),
@@ -181,6 +190,10 @@ class Transcoders:
                     f"The {name} of the transcoder for layer {i} has shape {tuple(shape)}, "
                     f"expected {expected}; the files do not belong to one set."
                 )
+        for name in ("b_enc", "b_dec", "threshold"):
+            vector = getattr(layer, name)
+            if vector is not None and vector.isnan().any():
+                raise ValueError(f"The {name} of the transcoder for layer {i} holds NaN.")
 
     def to(
         self,

@@ -1,4 +1,7 @@
-"""One Jupyter server a test module, one page a test; skipped where there is no chromium."""
+"""One Jupyter server a test module, one page a test; skipped where there is no chromium.
+
+With CIRCUIT_NB_BROWSER=1, as in .ci/run, a missing browser is a failure.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("playwright", reason="needs the test extra")
+REQUIRED = os.environ.get("CIRCUIT_NB_BROWSER") == "1"
+if not REQUIRED:
+    pytest.importorskip("playwright", reason="needs the test extra")
 
-from playwright.sync_api import Page
-from serving import CHROMIUM, Server, browser_page
+from playwright.sync_api import Page  # noqa: E402
+from serving import CHROMIUM, Server, browser_page  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 PICTURES = Path(os.environ.get("CIRCUIT_NB_PICTURES", ROOT / "build" / "browser"))
@@ -20,12 +25,19 @@ PICTURES = Path(os.environ.get("CIRCUIT_NB_PICTURES", ROOT / "build" / "browser"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    missing = not Path(CHROMIUM).exists()
     for item in items:
         if "browser" in item.path.parts:
             item.add_marker(pytest.mark.browser)
-            if missing:
-                item.add_marker(pytest.mark.skip(reason=f"no chromium at {CHROMIUM}"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def browser_is_here() -> None:
+    """Before any server is started."""
+    if not Path(CHROMIUM).exists():
+        missing = f"no chromium at {CHROMIUM}"
+        if REQUIRED:
+            pytest.fail(f"{missing}: install it, or unset CIRCUIT_NB_BROWSER", pytrace=False)
+        pytest.skip(missing)
 
 
 @pytest.fixture(scope="module")

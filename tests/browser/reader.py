@@ -60,8 +60,21 @@ class Reader:
         """Wait for the bars to satisfy a condition."""
         wait_until(lambda: condition(self), told=f"{told}; {self.probabilities()}")
 
+    def turn_to(self, title: str) -> None:
+        """Open one of the panels that take turns."""
+        self.explorer.get_by_role("tab", name=title).click()
+
+    def box(self, name: str) -> Locator:
+        """A box of the circuit."""
+        return self.explorer.locator(".cnb-box").filter(has_text=name).first
+
+    def switch(self, name: str) -> None:
+        """Click the switch on a box."""
+        self.box(name).get_by_role("switch").click()
+
     def row(self, name: str) -> Locator:
-        """The row of a switch."""
+        """The row of a switch, with its panel open."""
+        self.turn_to("Switches")
         return self.explorer.locator(".cnb-row").filter(has_text=name).first
 
     def toggle(self, name: str) -> None:
@@ -70,6 +83,7 @@ class Reader:
 
     def swap_in(self, prompt: str, choice: str) -> None:
         """Read another prompt and add one of the groups it offers."""
+        self.turn_to("Switches")
         switches = self.panel("switches")
         switches.get_by_placeholder("another prompt").fill(prompt)
         switches.get_by_placeholder("another prompt").press("Tab")
@@ -82,6 +96,7 @@ class Reader:
     def multiply(self, name: str, text: str) -> None:
         """Type a multiplier into a row."""
         readout = self.row(name).locator(".widget-readout")
+        wait_until(lambda: readout.get_attribute("contenteditable") == "true", told="a free slider")
         readout.click()
         readout.fill(text)
         readout.press("Enter")

@@ -38,11 +38,19 @@ def test_the_demo(server: str, page: Page, request: pytest.FixtureRequest) -> No
     connections.locator("tr[data-key]").filter(has_text="Texas").first.click()
     wait_until(lambda: "Texas" in (connections.locator(".cnb-title").text_content() or ""))
 
+    # Texas off, by the switch on its box, and on again.
+    reader.switch("Texas")
+    reader.expect(lambda r: r.answer() != "Austin", "Texas off on its box")
+    chips = reader.panel("prompt").locator(".cnb-now")
+    wait_until(lambda: chips.count() == 1, told="the prompt line says what it becomes")
+    reader.switch("Texas")
+    reader.expect(lambda r: r.answer() == "Austin", "Texas on again")
+
     # Texas off: Austin falls, another token comes first, say Austin fades.
     reader.toggle("Texas")
     reader.expect(lambda r: r.probabilities()["after"].get("Austin", 100) < 50, "Austin falls")
     assert reader.answer() != "Austin"
-    assert "off" in (reader.panel("subgraph").locator("svg").text_content() or "")
+    assert "off" in (reader.box("Texas").text_content() or "")
 
     # California in: Sacramento.
     reader.swap_in(OAKLAND, "California")
@@ -76,8 +84,8 @@ def test_sliding_fast_ends_where_the_slider_is(page: Page, lab: Server) -> None:
         page.keyboard.press("ArrowLeft")
     readout = reader.row("Texas").locator(".widget-readout")
     wait_until(lambda: "3.00" in (readout.text_content() or ""), told="the slider at −3")
-    subgraph = reader.panel("subgraph").locator("svg")
-    wait_until(lambda: "×−3" in (subgraph.text_content() or ""), seconds=5, told="×−3")
+    box = reader.box("Texas").locator(".cnb-told")
+    wait_until(lambda: (box.text_content() or "") == "×−3", seconds=5, told="×−3")
     reader.expect(lambda r: r.probabilities()["after"].get("Austin", 100) < 50, "Austin falls")
 
 
@@ -92,3 +100,51 @@ def test_the_keyboard_reaches_the_controls(page: Page, lab: Server) -> None:
     button.focus()
     page.keyboard.press("Space")
     reader.expect(lambda r: r.answer() != "Austin", "Texas off by keyboard")
+
+
+@pytest.mark.parametrize("size", [(1366, 768), (1920, 1080), (950, 768)])
+def test_boxes_with_switches_and_the_answer_share_one_screen(
+    size: tuple[int, int], page: Page, lab: Server
+) -> None:
+    page.set_viewport_size({"width": size[0] if size[0] != 950 else 1366, "height": size[1]})
+    reader = explore(page, lab)
+    if size[0] == 950:  # Colab's column
+        page.add_style_tag(content=".cnb-explorer { width: 950px !important; }")
+        page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
+        page.wait_for_timeout(500)
+    reader.explorer.evaluate("e => e.scrollIntoView()")
+    shown = page.locator(".jp-WindowedPanel-outer").first.bounding_box()
+    assert shown is not None
+    parts = [*reader.explorer.locator(".cnb-box").all(), reader.explorer.locator(".cnb-outcome")]
+    assert len(parts) > 4
+    for part in parts:
+        place = part.bounding_box()
+        assert place is not None
+        assert place["y"] >= shown["y"] - 1
+        assert place["y"] + place["height"] <= shown["y"] + shown["height"] + 1
+        assert place["x"] + place["width"] <= shown["x"] + shown["width"] + 1
+
+
+def test_from_the_keyboard_alone_texas_is_switched_off(page: Page, lab: Server) -> None:
+    reader = explore(page, lab)
+    reader.box("Dallas").get_by_role("button").focus()
+    page.keyboard.press("ArrowRight")
+    focused = "() => document.activeElement.closest('.cnb-box')?.innerText || ''"
+    assert "Texas" in page.evaluate(focused)
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.getAttribute('role')") == "switch"
+    page.keyboard.press("Space")
+    reader.expect(lambda r: r.answer() != "Austin", "Texas off by keyboard")
+    assert page.evaluate("() => document.activeElement.getAttribute('aria-checked')") == "false"
+
+
+def test_a_feature_that_is_not_active_is_found_and_added(page: Page, lab: Server) -> None:
+    reader = explore(page, lab)
+    field = reader.panel("find").get_by_role("combobox")
+    field.fill("California")
+    listed = reader.panel("find").locator('[role="option"]')
+    wait_until(lambda: "not active here" in " ".join(listed.all_text_contents()), told="California")
+    listed.filter(has_text="not active here").first.click()
+    wait_until(lambda: reader.explorer.locator(".cnb-box-guest").count() == 1, told="a new box")
+    reader.expect(lambda r: bool(r.probabilities()["after"]), "it is run")
+    assert reader.failures() == []

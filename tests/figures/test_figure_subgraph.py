@@ -16,9 +16,10 @@ def boxes(figure):
     return {s.name: s for s in figure.layout.shapes}
 
 
-def test_tokens_are_at_the_bottom_and_the_answer_at_the_top() -> None:
+def test_tokens_are_at_the_left_and_the_answer_at_the_right() -> None:
     drawn = boxes(figures.subgraph_figure(small_graph(), GROUPS, labels=LABELS))
-    assert drawn["g4"].y0 == drawn["g5"].y0 < drawn["g1"].y0 < drawn["g2"].y0 < drawn["g6"].y0
+    middle = {name: (box.x0 + box.x1) / 2 for name, box in drawn.items()}
+    assert middle["g4"] == middle["g5"] < middle["g1"] < middle["g2"] < middle["g6"]
 
 
 def test_boxes_do_not_overlap_however_many() -> None:
@@ -34,7 +35,8 @@ def test_edges_are_as_wide_as_the_share_and_coloured_by_sign() -> None:
     lines = [t for t in figure.data if t.mode == "lines"]
     assert {t.line.color for t in lines} == {POSITIVE, NEGATIVE}
     widths = [t.line.width for t in lines]
-    assert widths == sorted(widths, reverse=True)
+    assert widths == sorted(widths), "the strongest is drawn last, on top"
+    assert widths[-1] > widths[0]
 
 
 def test_fractions_badges_and_fading() -> None:
@@ -42,7 +44,9 @@ def test_fractions_badges_and_fading() -> None:
         small_graph(), GROUPS, fractions={STATE: 0.0, SAY: 0.28}, badges={STATE: "off"}
     )
     texts = [t for trace in figure.data for t in (trace.text or ())]
-    assert {"off", "0 %", "28 %"} <= set(texts)
+    # A switched box tells its setting, every other what is left of its activation.
+    assert {"off", "28 %"} <= set(texts)
+    assert "0 %" not in texts
     drawn = boxes(figure)
     assert drawn["g0"].opacity < drawn["g2"].opacity == 1.0
 

@@ -73,6 +73,24 @@ def test_every_node_edge_and_label_of_the_graph_is_there() -> None:
     assert "Austin 90 %" in all_text(figures.to_svg(figure))
 
 
+def test_curves_rings_and_words_of_the_graph_are_drawn_where_plotly_draws_them() -> None:
+    figure = figures.graph_figure(
+        small_graph(), labels={(2, 11): "say Austin or another capital"}, kept=1.0
+    )
+    root = parsed(figures.to_svg(figure, width=868))
+    curves = [e for e in root.iter() if e.tag.endswith("path") and "C" in e.attrib["d"]]
+    assert curves
+    rings = [e for e in root.iter() if e.tag.endswith("circle") and e.attrib["fill"] == "none"]
+    answer = figure.data[2].x[0], figure.data[2].y[0]
+    margin, height = figure.layout.margin, figure.layout.height
+    x = margin.l + answer[0] / 1000 * (868 - margin.l - margin.r)
+    y = height - margin.b - answer[1] / 1000 * (height - margin.t - margin.b)
+    at = [(float(e.attrib["cx"]), float(e.attrib["cy"])) for e in rings]
+    assert any(abs(a - x) < 0.2 and abs(b - y) < 0.2 for a, b in at)
+    lines = [e for e in root.iter() if e.tag.endswith("text") and "say Austin" in (e.text or "")]
+    assert lines[0].text == "say Austin or"
+
+
 def test_bars_are_drawn_to_scale() -> None:
     svg = figures.to_svg(figures.probability_figure({"a": 0.8, "b": 0.4}))
     widths = [float(e.attrib["width"]) for e in parsed(svg).iter() if e.tag.endswith("rect")]

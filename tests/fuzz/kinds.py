@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from folders import transcoders
 from made import small_graph
 from mutations import damage_bytes, damage_tensors, damage_tree, safetensors, to_json
 from test_graph import random_graph
@@ -179,4 +180,5 @@ KINDS: dict[str, Callable[[Path, random.Random], Callable[[], object]]] = {
     "graph": graph,
     "session": session,
     "json": graph_json,
+    "transcoders": transcoders,
 }

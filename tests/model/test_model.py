@@ -12,7 +12,7 @@ import torch
 from families import FAMILIES, GOLDEN, PROMPT, Case, hf_model, tiny, transcoders
 from safetensors.torch import load_file, save_file
 
-from circuit_nb import load
+from circuit_nb import attribute, load
 
 MODEL, SET = GOLDEN / "gemma2-plt" / "model", GOLDEN / "gemma2-plt" / "transcoders"
 
@@ -97,12 +97,19 @@ def test_a_prompt_of_one_token_works(model: Any) -> None:
         ([-1], "Token id -1"),
         (torch.zeros(2, 3, dtype=torch.int64), "1-D tensor"),
         (torch.zeros(3), "1-D tensor"),
+        ("the \ud83d is", r"half a character \(U\+D83D, a lone surrogate\) after 'the '"),
     ],
 )
 def test_bad_prompts_are_said(prompt: Any, message: str, model: Any) -> None:
     with pytest.raises(ValueError, match=message):
         model.record(prompt)
     assert not any(point.fwd_hooks for point in model.bridge.hook_dict.values())
+
+
+def test_half_a_character_is_no_token(model: Any) -> None:
+    for ask in (model.token_id, lambda text: attribute(model, "the", targets=[text])):
+        with pytest.raises(ValueError, match="half a character"):
+            ask("\udc00")
 
 
 def test_gemma_3_chat_header_is_ignored(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,15 @@ from circuit_nb import Intervention, intervene
 from circuit_nb.figures.style import percent
 from circuit_nb.graph import AttributionGraph, Feature, Supernode
 from circuit_nb.model import ReplacementModel
-from circuit_nb.panels import Added, Explorer, Session, SubgraphPanel, Switch, SwitchesPanel
+from circuit_nb.panels import (
+    Added,
+    AnswerPanel,
+    Explorer,
+    Session,
+    SubgraphPanel,
+    Switch,
+    SwitchesPanel,
+)
 
 WALKS, STEPS = 8, 250
 """2,000 actions in all."""
@@ -33,6 +41,7 @@ class Reader:
     ) -> None:
         self.session = Session(graph, model)
         self.panel, self.subgraph = SwitchesPanel(self.session), SubgraphPanel(self.session)
+        self.answer = AnswerPanel(self.session)
         self.random, self.other = random.Random(seed), other
         self.offers = other.propose()
         self.session.accept(self.session.propose())
@@ -155,8 +164,8 @@ def test_after_every_action_the_answer_is_that_of_the_switches(
         shown = session.after or session.before
         for token, share in anew.after.top[:5]:
             assert shown[token] == pytest.approx(share, abs=1e-5), done[-5:]
-        said = f"</b> {percent(max(shown.values()))}"
-        assert said in reader.panel._bars.value, done[-5:]
+        said = f">{percent(max(shown.values()))}<"
+        assert said in reader.answer.heading.value, done[-5:]
 
 
 def _fail(*_: object, **__: object) -> None:
@@ -177,7 +186,7 @@ def test_what_cannot_be_run_is_not_done(
     texas, capital = (next(s for s in session.setup.supernodes if s.name == n)
                       for n in ("Texas", "capital"))  # fmt: skip
     setup, outcome = session.setup, session.outcome
-    shown = explorer.switches._bars.value
+    shown = explorer.answer.bars.html
     deeds: dict[str, Callable[[], object]] = {
         "unpin": lambda: session.unpin(texas),
         "group": lambda: session.group("both", [texas, capital]),
@@ -193,7 +202,7 @@ def test_what_cannot_be_run_is_not_done(
     assert session.setup == setup
     assert session.outcome is outcome
     assert session.new_tokens == 0
-    assert explorer.switches._bars.value == shown
+    assert explorer.answer.bars.html == shown
     assert explorer.switches.switches["Texas"].value is False
     assert session.can_undo
     monkeypatch.undo()
@@ -216,9 +225,9 @@ def test_a_setup_set_by_a_program_is_run_too(explorer: Explorer) -> None:
 def test_an_interrupted_redraw_is_drawn_whole(
     explorer: Explorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import circuit_nb.panels.switches as switches
+    import circuit_nb.panels.answer as answer
 
-    spec, times = switches.probability_spec, [0]
+    spec, times = answer.probability_spec, [0]
 
     def once(*arguments: object, **settings: object) -> object:
         times[0] += 1
@@ -226,10 +235,10 @@ def test_an_interrupted_redraw_is_drawn_whole(
             raise KeyboardInterrupt
         return spec(*arguments, **settings)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(switches, "probability_spec", once)
+    monkeypatch.setattr(answer, "probability_spec", once)
     explorer.switches.switches["Texas"].value = False
     assert times[0] > 1
-    assert "grey before, blue after" in explorer.switches._bars.value
+    assert "grey before, blue after" in explorer.answer.bars.html
 
 
 def test_only_what_changes_the_answer_runs_the_model(

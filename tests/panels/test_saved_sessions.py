@@ -19,8 +19,8 @@ def _state() -> dict[str, Any]:
         supernodes=(Supernode("Texas", [TEXAS, OTHER]),),
         labels={(0, 7): "Lone Star"},
         added=(Added(Supernode("California", [Feature(0, 3, 8)]), (1.5,), "other"),),
-        switches={"Texas": Switch(False, 2.0)},
     )
+    setup = setup.set_switch(setup.supernodes[0], Switch(False, 2.0))
     return {
         "setup": setup.to_json(), "kept": 0.7, "errors": False, "links": "inputs", "new_tokens": 5
     }  # fmt: skip
@@ -75,10 +75,12 @@ def test_a_whole_one_is_read(tmp_path: Path) -> None:
         (("setup", "added", 0, "prompt"), None),
         (("setup", "added", 0, "features"), [[0, 6, 8]]),
         (("setup", "switches"), [1]),
-        (("setup", "switches", "Texas"), [1, 1.0]),
-        (("setup", "switches", "Texas"), [True, 6.0]),
-        (("setup", "switches", "Texas"), [True]),
-        (("setup", "switches", "Texas"), 5),
+        (("setup", "switches", 0, "on"), 1),
+        (("setup", "switches", 0, "multiplier"), 6.0),
+        (("setup", "switches", 0, "each"), [[1]]),
+        (("setup", "switches", 0), 5),
+        (("shipped_labels",), [[1]]),
+        (("shipped_labels",), 5),
         (("kept",), 7.0),
         (("kept",), "0.5"),
         (("kept",), None),

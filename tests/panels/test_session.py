@@ -13,7 +13,6 @@ from circuit_nb.analysis import supernode_weights
 from circuit_nb.graph import AttributionGraph, ErrorNode, Feature, Supernode, TargetNode, TokenNode
 from circuit_nb.panels import Added, Session, Setup, Switch, store
 from circuit_nb.panels.cards import Cards
-from circuit_nb.panels.grouping import propose
 from circuit_nb.panels.keys import node_from_key, node_key
 
 
@@ -141,22 +140,20 @@ def test_paths_are_found_between_the_ends_and_kept_highlighted(session: Session)
     assert session.find_paths() == []
 
 
-def test_groups_are_proposed_by_label_then_promotion_then_strength() -> None:
-    graph = small_graph()
-    features = [TEXAS, CAPITAL, SAY, OTHER, DIMMER]
-    known = Cards(graph, None, cards)
-    by_label = propose(graph, features, known, LABELS)
-    assert by_label == [Supernode("Texas", [TEXAS, OTHER])]
-    none = dict.fromkeys(LABELS, "")
-    by_promotion = propose(graph, features, known, none)
-    assert Supernode("promotes Texas", [TEXAS, OTHER]) in by_promotion
-    unknown = Cards(graph, None, lambda keys: {})
-    by_strength = propose(graph, features, unknown, none)
-    assert [s.features for s in by_strength] == [(TEXAS, OTHER)]
+def test_groups_are_proposed_of_the_drawn_features_and_named_by_given_labels() -> None:
+    session = Session(small_graph(), cards=lambda keys: {}, labels=LABELS)
+    named = {group.name: set(group.features) for group in session.propose()}
+    assert named["Texas"] == {TEXAS, OTHER}
+    assert named["say Austin"] == {SAY}
+    session.relabel(SAY, "the answer")
+    assert {SAY} in [set(g.features) for g in session.propose() if g.name == "the answer"]
+    session.kept = 0.3
+    assert not session.view.shown[session.graph.number(DIMMER)]
+    assert all(DIMMER not in group.features for group in session.propose())
 
 
 def test_accepting_joins_the_tokens_and_outputs_that_matter(session: Session) -> None:
-    session.accept(session.propose())
+    session.accept([Supernode("Texas", [TEXAS, OTHER])])
     assert [s.name for s in session.setup.supernodes] == ["Texas"]
     assert TokenNode(4) in session.setup.pinned
     assert TargetNode(0) in session.setup.pinned

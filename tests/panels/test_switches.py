@@ -31,12 +31,12 @@ def test_switching_texas_off_takes_austin_away_and_on_brings_it_back(explorer: E
     assert explorer.session.after is not None
     assert explorer.session.after[" Austin"] < 0.5
     assert top(explorer) != " Austin"
-    assert "grey before, blue after" in panel._bars.value
+    assert "grey before, blue after" in explorer.answer.bars.html
     assert "off" in explorer.subgraph.canvas.html
     assert "0 %" in explorer.subgraph.canvas.html
     panel.switches["Texas"].value = True
     assert explorer.session.after is None
-    assert "grey before" not in panel._bars.value
+    assert "grey before" not in explorer.answer.bars.html
 
 
 def test_the_multiplier_runs_the_model(explorer: Explorer) -> None:
@@ -114,16 +114,16 @@ def test_reset_and_undo(explorer: Explorer) -> None:
 
 def test_the_continuation_is_shown_before_and_after(explorer: Explorer) -> None:
     panel = explorer.switches
-    panel.new_tokens.value = 2
-    assert "Austin" in panel._texts.value
-    assert "after" not in panel._texts.value
+    explorer.answer.new_tokens.value = 2
+    assert "Austin" in explorer.answer._texts.value
+    assert "after" not in explorer.answer._texts.value
     panel.switches["Texas"].value = False
     before, after = explorer.session.continuations()
     assert before[1].startswith(" Austin")
     assert not after[1].startswith(" Austin")
-    assert "after" in panel._texts.value
-    panel.new_tokens.value = 0
-    assert panel._texts.value == ""
+    assert "after" in explorer.answer._texts.value
+    explorer.answer.new_tokens.value = 0
+    assert explorer.answer._texts.value == ""
 
 
 def test_a_failed_run_says_why_and_keeps_the_last_good_state(
@@ -169,13 +169,13 @@ def test_it_shows_that_it_is_running(explorer: Explorer, monkeypatch: pytest.Mon
     run = intervention.intervene
 
     def spy(*arguments: object, **settings: object) -> object:
-        seen.append(explorer.switches._busy.value)
+        seen.append(explorer.answer._busy.value)
         return run(*arguments, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr("circuit_nb.intervention.run.intervene", spy)
     explorer.switches.switches["Texas"].value = False
     assert "Running the model" in seen[0]
-    assert explorer.switches._busy.value == ""
+    assert explorer.answer._busy.value == ""
 
 
 def test_a_bad_prompt_is_explained(explorer: Explorer) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import resource
 import shutil
 import struct
+import tracemalloc
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from families import GOLDEN, PROMPT
+from families import GOLDEN, N_FEATURES, PROMPT, transcoders
 from safetensors.torch import load_file, save_file
 
 from circuit_nb import attribute, load
@@ -23,6 +27,7 @@ from circuit_nb.transcoders.formats import open_transcoders
 from circuit_nb.transcoders.lazy_files import OnDisk, open_file
 from circuit_nb.transcoders.transcoder import Transcoders
 
+THRESHOLD = "activation_function.threshold"
 PLT, CLT = GOLDEN / "gemma2-plt" / "transcoders", GOLDEN / "gemma2-clt" / "transcoders"
 
 
@@ -238,14 +243,194 @@ def _tensor(name: str, value: torch.Tensor | None) -> Any:
         (lambda f: (f / "config.yaml").unlink(), FileNotFoundError, "no config.yaml"),
         (lambda f: (f / "config.yaml").write_text("a: [1"), ValueError, "not readable YAML"),
         (lambda f: (f / "config.yaml").write_text("plain"), ValueError, "lacks model_kind"),
+        (_config(k="64"), ValueError, r"config\.yaml has k '64'; give a whole number"),
+        (_config(k=-1), ValueError, r"config\.yaml has k -1; give a whole number"),
+        (_config(k=0), ValueError, r"config\.yaml has k 0"),
+        (_config(k=True), ValueError, r"config\.yaml has k True"),
+        (_config(k=64.0), ValueError, r"config\.yaml has k 64\.0"),
+        (_config(scan=5), ValueError, r"config\.yaml has scan 5; it must be a text"),
+        (_config(scan=["a", 5]), ValueError, r"config\.yaml has scan \['a', 5\]"),
+        (_config(model_name=["a"]), ValueError, r"config\.yaml has model_name"),
+        (_config(feature_input_hook=5), ValueError, "feature_input_hook 5; it must be a text"),
+        (_config(transcoders="layer_0.safetensors"), ValueError, "must be a list of file names"),
+        (_config(transcoders=[5]), ValueError, "must be a list of file names"),
+        (_config(transcoders=["/etc/hosts"]), ValueError, "'/etc/hosts', outside its folder"),
+        (_config(transcoders=["../x.safetensors"]), ValueError, "outside its folder"),
+        (_config(transcoders=["C:\\x.npz"]), ValueError, "outside its folder"),
+        (_config(transcoders=["a" * 300]), ValueError, "which names no file"),
+        (_config(transcoders=["."]), ValueError, "which names no file"),
+        (_tensor("b_enc", torch.zeros(0)), ValueError, r"layer_0.*b_enc of layer 0.* \(0,\)"),
+        (_tensor("b_dec", torch.tensor(1.0)), ValueError, r"layer_0.*b_dec of layer 0.* \(\)"),
+        (_tensor("W_enc", torch.tensor(1.0)), ValueError, r"layer_0.*encoder W_enc.* \(\)"),
+        (_tensor("W_dec", torch.tensor(1.0)), ValueError, r"layer_0.*decoder W_dec.* \(\)"),
+        (_tensor("W_dec", torch.ones(40)), ValueError, r"layer_0.*decoder W_dec.* \(40,\)"),
+        (_tensor("b_enc", torch.zeros(40, 1)), ValueError, "layer_0.*b_enc of layer 0"),
+        (_tensor("b_enc", torch.full((40,), torch.nan)), ValueError, "layer_0.*b_enc.* NaN"),
+        (_tensor("b_enc", torch.full((40,), -torch.inf)), ValueError, "layer_0.*b_enc.* NaN"),
+        (_tensor("b_dec", torch.full((32,), torch.nan)), ValueError, "layer_0.*b_dec.* NaN"),
+        (_tensor(THRESHOLD, torch.full((40,), torch.nan)), ValueError, "threshold.* NaN"),
+        (_tensor(THRESHOLD, torch.tensor(1.0)), ValueError, r"layer_0.*threshold.* \(\)"),
+        (_tensor("W_enc", torch.zeros(40, 32).to(torch.int8)), ValueError, "W_enc.* type I8"),
+        (_tensor("b_enc", torch.zeros(40).to(torch.int32)), ValueError, "b_enc.* type I32"),
     ],
 )
 def test_what_is_wrong_with_a_set_is_said(
     damage: Any, error: type[Exception], message: str, tmp_path: Path
 ) -> None:
     damage(_copy(PLT, tmp_path))
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) as caught:
         open_transcoders(tmp_path)
+    assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)
+
+
+def _levels(levels: int) -> str:
+    first = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
+    rest = (f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, levels))
+    return first + "".join(rest)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (_levels(9) + "feature_input_hook: *a8\n", "over 20000 values"),
+        ("a: &a [*a]", "an alias stands for what it is in"),
+        ("a: *b", "alias"),
+        ("a: " + "[" * 30 + "]" * 30, "nested more than 20"),
+        ("a: " + "[" * 100_000, "readable YAML"),
+        ("a: [" + "[]," * 100_000 + "]", "over 20000 values"),
+        ("a: '" + "x" * 1_000_001 + "'", "no config of a transcoder set has over 1 MB"),
+        ("a: !!python/object/apply:os.getcwd []", "python/object/apply:os.getcwd', which no"),
+        ("a: !!binary aGk=", "which no config needs"),
+        ("a: !!int x", "readable YAML"),
+        ("a: 2024-13-45", "readable YAML"),
+        ("a: 1\n---\nb: 2", "readable YAML"),
+        ("a: \x00", "readable YAML"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_hostile_yaml_is_refused_at_once(text: str, reason: str, tmp_path: Path) -> None:
+    from circuit_nb import hub
+
+    folder = _copy(PLT, tmp_path)
+    with (folder / "config.yaml").open("a") as file:
+        file.write(text)
+    for opening in (open_transcoders, hub.transcoder_set):
+        with pytest.raises(ValueError, match=reason) as caught:
+            opening(folder)
+        assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)
+
+
+def test_a_value_given_twice_by_an_alias_is_read(tmp_path: Path) -> None:
+    folder = _copy(PLT, tmp_path)
+    with (folder / "config.yaml").open("a") as file:
+        file.write("note: &note [a, b]\nagain: *note\n")
+    assert open_transcoders(folder).config["again"] == ["a", "b"]
+
+
+def test_a_large_config_is_no_way_round_the_check_of_what_it_lists(tmp_path: Path) -> None:
+    """The files were once looked for only in configs of up to 1 MB, and opened from any."""
+    from circuit_nb import hub
+
+    elsewhere = [str(PLT / f"layer_{i}.safetensors") for i in range(4)]
+    folder = _copy(PLT, tmp_path, transcoders=elsewhere)
+    for padding in ("", "# " + "x" * 1_000_001):
+        text = (folder / "config.yaml").read_text()
+        (folder / "config.yaml").write_text(f"{text}\n{padding}")
+        for opening in (open_transcoders, hub.transcoder_set, lambda f: load("atlas", f)):
+            with pytest.raises(ValueError, match=r"outside its folder|over 1 MB"):
+                opening(folder)
+
+
+@pytest.mark.parametrize("name", ["W_dec", "W_enc"])
+def test_weights_that_are_no_numbers_are_blamed_on_their_file(name: str, tmp_path: Path) -> None:
+    folder = _copy(PLT, tmp_path)
+    tensors = load_file(folder / "layer_2.safetensors")
+    tensors[name][:, 3] = torch.nan
+    save_file(tensors, folder / "layer_2.safetensors")
+    model = load(GOLDEN / "gemma2-plt" / "model", folder, device="cpu")
+    with pytest.raises(ValueError, match=rf"layer_2\.safetensors: {name} holds NaN or infinity"):
+        attribute(model, PROMPT, progress=False)
+    whole = load(GOLDEN / "gemma2-plt" / "model", PLT, device="cpu")
+    model.transcoders = whole.transcoders
+    ours = attribute(model, PROMPT, progress=False)  # nothing is left on the model
+    np.testing.assert_array_equal(ours.weights, attribute(whole, PROMPT, progress=False).weights)
+
+
+def test_a_threshold_that_no_feature_reaches_is_read(tmp_path: Path) -> None:
+    folder = _copy(PLT, tmp_path)
+    _tensor(THRESHOLD, torch.full((40,), torch.inf))(folder)
+    layer = open_transcoders(folder).layers[0]
+    assert not layer.activate(layer.pre_activations(torch.randn(3, 32))).any()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_archives_are_read_by_row_whether_packed_or_not(compressed: bool, tmp_path: Path) -> None:
+    matrix = np.random.default_rng(0).normal(size=(9, 4)).astype(">f4")
+    (np.savez_compressed if compressed else np.savez)(tmp_path / "x.npz", W_dec=matrix)
+    file = open_file(tmp_path / "x.npz")
+    assert file.shape("W_dec") == (9, 4) and file.holds_numbers("W_dec")
+    rows = file.rows("W_dec", torch.tensor([1, 7]))
+    np.testing.assert_array_equal(rows.numpy(), matrix[[1, 7]])
+    np.testing.assert_array_equal(file.read("W_dec").numpy(), matrix)
+
+
+def test_opening_a_packed_archive_unpacks_nothing(tmp_path: Path) -> None:
+    """A few kilobytes can stand for gigabytes of zeros."""
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as made:
+        header = io.BytesIO()
+        shape = {"descr": "<f4", "fortran_order": False, "shape": (2**14, 2**12)}
+        np.lib.format.write_array_header_1_0(header, shape)
+        with made.open("W_enc.npy", "w", force_zip64=True) as member:
+            member.write(header.getvalue())
+            for _ in range(256):
+                member.write(bytes(2**20))
+    tracemalloc.start()
+    try:
+        assert open_file(tmp_path / "x.npz").shape("W_enc") == (2**14, 2**12)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-30],
+        lambda data: data.replace(b"(9, 4)", b"(9, 5)"),
+        lambda data: data.replace(b"(9, 4)", b"(9,-4)"),
+        lambda data: data.replace(b"'<f4'", b"'|O8'"),
+        lambda data: data.replace(b"NUMPY", b"NUMPI"),
+        lambda data: data.replace(b"{'descr'", b"(((((((("),
+        lambda _: b"PK",
+        lambda _: b"",
+    ],
+)
+def test_damaged_archives_are_named(damage: Any, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", W_dec=np.ones((9, 4), dtype=np.float32))
+    (tmp_path / "x.npz").write_bytes(damage((tmp_path / "x.npz").read_bytes()))
+    with pytest.raises(ValueError, match=r"x\.npz is not a readable \.npz file") as caught:
+        open_file(tmp_path / "x.npz")
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("b_enc", torch.zeros(0), "b_enc of the transcoder for layer 1 has shape"),
+        ("b_enc", torch.tensor(1.0), "b_enc of the transcoder for layer 1 has shape"),
+        ("b_dec", torch.tensor(1.0), "b_dec of the transcoder for layer 1 has shape"),
+        ("b_enc", torch.full((N_FEATURES,), torch.nan), "b_enc .* layer 1 holds NaN"),
+        ("threshold", torch.full((N_FEATURES,), torch.nan), "threshold .* layer 1 holds NaN"),
+        ("k", 0, "layer 1 has k 0"),
+        ("k", "64", "layer 1 has k '64'"),
+        ("k", True, "layer 1 has k True"),
+    ],
+)
+def test_sets_in_memory_are_checked_too(field: str, value: Any, message: str) -> None:
+    made = transcoders()
+    first, second, *rest = made.layers
+    with pytest.raises(ValueError, match=message):
+        replace(made, layers=(first, replace(second, **{field: value}), *rest))
 
 
 def test_an_archive_with_python_objects_is_never_loaded(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from circuit_nb.analysis import influence, label_of, origins, pulls, ubiquitous
-from circuit_nb.analysis.tracing import Labels
+from circuit_nb.analysis import influence, origins, pulls, ubiquitous
 from circuit_nb.evidence.merging import directions, groups, merges
 from circuit_nb.evidence.naming import common_label, distinct, plain, plain_name
+from circuit_nb.finding import Labels, label_of
 from circuit_nb.graph import AttributionGraph, Feature, Supernode
 
 RULE = (
@@ -42,7 +42,7 @@ Numbers = npt.NDArray[np.int64]
 
 def propose(
     graph: AttributionGraph,
-    labels: Labels = None,
+    labels: Labels | None = None,
     *,
     features: Iterable[Feature] | None = None,
 ) -> list[Supernode]:
@@ -50,7 +50,8 @@ def propose(
 
     Args:
         graph: The graph, whole or pruned.
-        labels: Labels by (layer, index) or by node; they name the boxes and group nothing.
+        labels: Labels, or cards, by (layer, index) or by feature; they name the boxes and group
+            nothing.
         features: The features to group; by default all, or the most influential 600.
 
     Returns:
@@ -149,12 +150,12 @@ def _members(box: Numbers, strength: npt.NDArray[np.float64]) -> Numbers:
 def _name(
     graph: AttributionGraph,
     box: Numbers,
-    labels: Labels,
+    labels: Labels | None,
     strength: npt.NDArray[np.float64],
     origin: npt.NDArray[np.float32],
     pull: npt.NDArray[np.float32],
 ) -> str:
-    texts = [label_of(labels, Feature(*graph.features[number].tolist())) for number in box]
+    texts = [label_of(labels or {}, Feature(*graph.features[number].tolist())) for number in box]
     name = common_label(texts, strength[box])
     if name:
         return name

@@ -45,7 +45,7 @@ def _number(given: Any, name: str) -> float:
             "number, or one a feature."
         )
     # Compared as it is: Python's integers can be too large for a float.
-    if not -LARGEST <= value <= LARGEST:  # pyright: ignore[reportOperatorIssue]
+    if not abs(value) <= LARGEST:
         raise ValueError(
             f"A value for {name!r} is not a finite number that float32 can hold: {_short(given)}; "
             f"give one from {-LARGEST:.2g} to {LARGEST:.2g}."
@@ -83,7 +83,7 @@ def places(given: Any, name: str) -> tuple[int, ...]:
     plain = _plain(given)
     if isinstance(plain, (str, bytes)) or not isinstance(plain, Iterable):
         raise ValueError(f"{name} is {given!r}; give a list of positions, such as [9].")
-    found = tuple(whole(part, f"A position of {name}") for part in plain)
+    found = tuple(whole(part, f"One of {name}") for part in plain)
     if not found:
         raise ValueError(
             f"{name} is empty, so nothing would be changed; give at least one position, or leave "

@@ -1,0 +1,147 @@
+"""What switching a feature off means, and which random features stand beside a circuit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from circuit_nb.evidence.experiments import Floats
+from circuit_nb.graph import AttributionGraph, Feature, Supernode
+from circuit_nb.intervention import Intervention
+from circuit_nb.model.record import Record
+from circuit_nb.model.replacement import ReplacementModel
+from circuit_nb.model.vocabulary import Prompt
+
+Ablation: TypeAlias = Literal["zero", "mean"] | AttributionGraph
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Ablated:
+    """The features of a prompt, and the values that stand for off."""
+
+    name: str
+    """The kind of ablation: zero, mean or counterfactual."""
+    features: npt.NDArray[np.int64]
+    """Those active on the prompt, (n, 3), rows (layer, position, index)."""
+    values: Floats
+    """Activation of each when off, (n,)."""
+
+    def numbers(self, features: Sequence[Feature]) -> list[int]:
+        """Where features stand.
+
+        Raises:
+            ValueError: If one is not active on the prompt.
+        """
+        place = {tuple(row): number for number, row in enumerate(self.features.tolist())}
+        try:
+            return [place[f.layer, f.position, f.index] for f in features]
+        except KeyError as error:
+            raise ValueError(
+                f"{Feature(*error.args[0])} is not active on this prompt, so that it can explain "
+                "nothing there; give active features."
+            ) from None
+
+    def keeping(self, kept: Mask) -> list[Intervention]:
+        """Switch all others off."""
+        off = np.flatnonzero(~kept)
+        if not len(off):
+            return []
+        others = Supernode("all others", self.features[off].tolist())
+        return [Intervention.set(others, self.values[off].tolist())]
+
+
+def ablated(
+    model: ReplacementModel,
+    graph: AttributionGraph,
+    ablation: Ablation,
+    prompts: Sequence[Prompt] | None,
+) -> Ablated:
+    """What can be switched off on a graph's prompt, and how.
+
+    Args:
+        model: The model.
+        graph: The graph.
+        ablation: `"zero"`; `"mean"`, of each feature over all positions of `prompts`; or the graph
+            of a counterfactual prompt of the same length, whose activations features take. Those
+            active only there stay off.
+        prompts: For the mean; the graph's own prompt if there are none.
+
+    Raises:
+        ValueError: If the ablation is not known, or the two prompts differ in length.
+    """
+    record = model.record(graph.token_ids.tolist())
+    features = record.features.cpu().numpy()
+    if isinstance(ablation, AttributionGraph):
+        if len(ablation.tokens) != len(graph.tokens):
+            raise ValueError(
+                f"The counterfactual prompt has {len(ablation.tokens)} tokens and this one "
+                f"{len(graph.tokens)}; a feature's value is taken at its own position, so give "
+                "prompts of the same length."
+            )
+        other = model.record(ablation.token_ids.tolist())
+        there = dict(zip(_rows(other), other.activations.tolist(), strict=True))
+        values = np.array([there.get(row, 0.0) for row in _rows(record)])
+        return Ablated("counterfactual", features, values)
+    if ablation == "zero":
+        return Ablated("zero", features, np.zeros(len(features)))
+    if ablation == "mean":
+        means = _means(model, [graph.token_ids.tolist()] if prompts is None else prompts)
+        values = np.array([means.get((layer, i), 0.0) for layer, _, i in features.tolist()])
+        return Ablated("mean", features, values)
+    raise ValueError(f"ablation is {ablation!r}; give 'zero', 'mean' or a graph.")
+
+
+def _rows(record: Record) -> list[tuple[int, ...]]:
+    return [tuple(row) for row in record.features.tolist()]
+
+
+def _means(model: ReplacementModel, prompts: Sequence[Prompt]) -> dict[tuple[int, int], float]:
+    """Mean activation of every feature over all positions of prompts that are not ignored."""
+    sums, positions = dict[tuple[int, int], float](), 0
+    for prompt in prompts:
+        record = model.record(prompt)
+        positions += record.positions - record.ignored
+        for (layer, _, index), value in zip(
+            record.features.tolist(), record.activations.tolist(), strict=True
+        ):
+            sums[layer, index] = sums.get((layer, index), 0.0) + value
+    return {key: value / max(positions, 1) for key, value in sums.items()}
+
+
+def matched(random: np.random.Generator, chosen: Mask, features: npt.NDArray[np.int64]) -> Mask:
+    """As many random features as are chosen, outside them and where they are.
+
+    Each stands in for a chosen one: of the same layer and position while there are others, then of
+    the same position, then anywhere; from the chosen ones themselves where nothing else is left.
+
+    Args:
+        random: Where they are drawn from.
+        chosen: (n,).
+        features: (n, 3), rows (layer, position, index).
+
+    Returns:
+        (n,).
+    """
+    layer, position, _ = features.T
+    cells = layer * (position.max(initial=0) + 1) + position
+    drawn, waiting = np.zeros_like(chosen), np.flatnonzero(chosen)
+    for pool, key in (
+        (~chosen, cells),
+        (~chosen, position),
+        (~chosen, np.zeros_like(cells)),
+        (chosen, np.zeros_like(cells)),
+    ):
+        still: list[int] = []
+        for value in np.unique(key[waiting]):
+            wanted = waiting[key[waiting] == value]
+            there = np.flatnonzero(pool & ~drawn & (key == value))
+            n = min(len(wanted), len(there))
+            drawn[random.choice(there, n, replace=False)] = True
+            still += wanted[n:].tolist()
+        waiting = np.array(still, dtype=np.int64)
+    return drawn

@@ -1,0 +1,174 @@
+"""`verify`: what the graph predicts of switching features off, beside what the model does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from circuit_nb.analysis import influence
+from circuit_nb.evidence.experiments import Floats, run, soft_cap, uncapped
+from circuit_nb.graph import AttributionGraph, Feature, Node, TargetNode
+from circuit_nb.intervention import Intervention, Outcome
+from circuit_nb.model.replacement import ReplacementModel
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Effects of switching features off one at a time, predicted and measured.
+
+    Method: Ameisen et al. 2025, *Circuit Tracing*, "Evaluating mechanistic faithfulness".
+    """
+
+    features: tuple[Feature, ...]
+    """Those switched off, the most influential first."""
+    nodes: tuple[Node, ...]
+    """All features of the graph, and its targets that are tokens."""
+    predicted: Floats
+    """Change of each node's pre-activation or demeaned logit, (features, nodes), by the graph:
+    along all paths through its features, or with `freeze="all"` along the edge alone."""
+    measured: Floats
+    """The same in the run, (features, nodes)."""
+    freeze: Literal["attention", "all"]
+
+    @property
+    def later(self) -> npt.NDArray[np.bool_]:
+        """Which nodes each feature can reach, (features, nodes): all other entries are 0."""
+        targets = np.array([isinstance(node, TargetNode) for node in self.nodes])
+        layer, position = (
+            np.array([getattr(node, name, np.inf) for node in self.nodes])
+            for name in ("layer", "position")
+        )
+        own = np.array([(f.layer, f.position) for f in self.features]).reshape(-1, 2, 1)
+        return targets | ((layer > own[:, 0]) & (position >= own[:, 1]))
+
+    @property
+    def correlation(self) -> float:
+        """Pearson correlation of predicted and measured over `later`."""
+        x, y = self._pairs()
+        varies = len(x) > 1 and x.std() > 0 and y.std() > 0
+        return float(np.corrcoef(x, y)[0, 1]) if varies else float("nan")
+
+    @property
+    def slope(self) -> float:
+        """Measured by predicted, least squares through the origin: 1 where sizes are right."""
+        x, y = self._pairs()
+        return float(x @ y / (x @ x)) if x.any() else float("nan")
+
+    def worst(self, k: int = 5) -> list[tuple[Feature, Node, float, float]]:
+        """The (feature, node, predicted, measured) furthest apart."""
+        gap = np.abs(self.predicted - self.measured)
+        order = np.argsort(-gap, axis=None, kind="stable")[:k]
+        features, nodes = np.unravel_index(order, gap.shape)
+        x, y = self.predicted[features, nodes], self.measured[features, nodes]
+        ends = ((self.features[i], self.nodes[j]) for i, j in zip(features, nodes, strict=True))
+        return [(*end, float(p), float(m)) for end, p, m in zip(ends, x, y, strict=True)]
+
+    def figure(self) -> go.Figure:
+        """Measured by predicted."""
+        from circuit_nb.figures.evidence import verify_figure
+
+        return verify_figure(self.predicted[self.later], self.measured[self.later])
+
+    def __str__(self) -> str:
+        n = int(self.later.sum())
+        return (
+            f"Of {len(self.features)} features switched off one at a time, the effects on {n:,} "
+            f"later nodes correlate {self.correlation:.2f} with the graph's prediction, slope "
+            f"{self.slope:.2f}."
+        )
+
+    def _pairs(self) -> tuple[Floats, Floats]:
+        return self.predicted[self.later], self.measured[self.later]
+
+
+def verify(
+    model: ReplacementModel,
+    graph: AttributionGraph,
+    top: int = 50,
+    *,
+    freeze: Literal["attention", "all"] = "attention",
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> Verified:
+    """Switch the most influential features off, one at a time, and compare with the graph.
+
+    The graph takes error nodes and denominators for constant; the run does not. Features that the
+    graph does not hold carry effects that it cannot predict, so that an unpruned one predicts best.
+
+    Args:
+        model: The model the graph was made with.
+        graph: The graph.
+        top: How many features.
+        freeze: `"attention"`, or `"all"` to compare edges alone, which then agree to rounding.
+        batch_size: Rows of a pass; by default chosen from free memory.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: If the graph has no features or is not of this model.
+    """
+    n = len(graph.features)
+    if not n or top < 1:
+        raise ValueError(f"There is nothing to switch off: {n} features in the graph, top={top}.")
+    numbers = np.argsort(-influence(graph)[graph.blocks.features], kind="stable")[:top]
+    every = [Feature(*row) for row in graph.features.tolist()]
+    off = [every[i] for i in numbers.tolist()]
+    tokens = np.flatnonzero(graph.target_ids >= 0)
+    ids, cap = graph.target_ids[tokens], soft_cap(model)
+
+    def read(outcome: Outcome) -> Floats:
+        before, after = outcome.before, outcome.after
+        change = [after.pre_activations[f] - before.pre_activations[f] for f in every]
+        logits = (uncapped(p.logits[-1], cap) for p in (after, before))
+        demeaned = [values[ids] - values.mean() for values in logits]
+        return np.concatenate([change, demeaned[0] - demeaned[1]])
+
+    experiments = [[Intervention.ablate(feature)] for feature in off]
+    measured = run(
+        model,
+        graph,
+        experiments,
+        read,
+        freeze=freeze,
+        watch=every,
+        batch_size=batch_size,
+        progress=progress,
+        doing="Verification",
+    )
+    rows = np.concatenate([np.arange(n), n + tokens])
+    return Verified(
+        features=tuple(off),
+        nodes=(*every, *(TargetNode(int(i)) for i in tokens)),
+        predicted=effects(graph, numbers, direct=freeze == "all")[rows].T,
+        measured=np.stack(measured),
+        freeze=freeze,
+    )
+
+
+def effects(graph: AttributionGraph, features: npt.NDArray[np.int64], *, direct: bool) -> Floats:
+    """What the graph predicts of switching each of some features off.
+
+    An edge is proportional to its source's activation, so that a change of a feature's activation
+    by a share of it changes its edges by that share, and so on up the graph.
+
+    Args:
+        graph: The graph.
+        features: Their numbers.
+        direct: Along edges alone; otherwise along all paths.
+
+    Returns:
+        Changes of pre-activations and logits, (n_features + n_targets, features).
+    """
+    n, weights = len(graph.features), graph.weights.astype(np.float64)
+    straight = -weights[:, features]
+    total = straight
+    per_unit = weights[:, :n] / graph.activations
+    # A path has at most as many edges as there are layers, and one.
+    for _ in range(0 if direct else graph.n_layers):
+        total = straight + per_unit @ total[:n]
+    return total

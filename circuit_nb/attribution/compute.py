@@ -16,10 +16,10 @@ from tqdm.auto import tqdm
 from circuit_nb.attribution.rows import Rows
 from circuit_nb.attribution.targets import ResolvedTargets, Targets, resolve
 from circuit_nb.graph import AttributionGraph
+from circuit_nb.model.lock import exclusive
 from circuit_nb.model.memory import said_when_exhausted
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel
-from circuit_nb.model.turns import exclusive
 from circuit_nb.model.vocabulary import Prompt
 from circuit_nb.version import __version__
 

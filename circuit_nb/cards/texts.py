@@ -88,6 +88,7 @@ def shipped(model: ReplacementModel) -> Texts | None:
     found = shipped_with(model.name)
     if found is None:
         return None
-    if model not in _shipped:
-        _shipped[model] = Texts(model, found.texts()[::_EVERY])
-    return _shipped[model]
+    with model.lock:
+        if model not in _shipped:
+            _shipped[model] = Texts(model, found.texts()[::_EVERY])
+        return _shipped[model]

@@ -30,9 +30,9 @@ from circuit_nb.intervention.outcome import (
 )
 from circuit_nb.intervention.patterns import HeadEdit
 from circuit_nb.intervention.readings import Reading, check_place
+from circuit_nb.model.lock import exclusive
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel
-from circuit_nb.model.turns import exclusive
 from circuit_nb.model.vocabulary import Prompt
 
 Change: TypeAlias = Intervention | HeadIntervention
@@ -112,6 +112,7 @@ def intervene_many(
     check_settings(freeze, keep_logits, top_k, max_new_tokens, temperature)
     check_experiments(experiments)
     record = model.record(prompt)
+    model.check_length(record.positions, max_new_tokens)
     # Where text is generated, one more row without changes is the continuation before.
     rows = [tuple(row) for row in experiments]
     rows += [()] if rows and max_new_tokens else []

@@ -119,7 +119,7 @@ class Bridge(Protocol):
         ...
 
     def modules(self) -> Iterator[nn.Module]:
-        """Itself and every part, hook points and the Hugging Face model's modules included."""
+        """Itself and its parts, hook points included."""
         ...
 
     def check_hooks_to_add(

@@ -43,7 +43,9 @@ class Watch:
     """
 
     def __init__(self, bridge: Bridge) -> None:
-        self._modules = list(bridge.modules())
+        # The bridge's own modules do not have all of the Hugging Face model's among them.
+        modules = [*bridge.modules(), *bridge.original_model.modules()]
+        self._modules = list(dict.fromkeys(modules))
         held = [m._parameters for m in self._modules if m._parameters]
         self._held = list({id(parameters): parameters for parameters in held}.values())
         self._weights, self._transcoders = _Samples(), _Samples()

@@ -26,12 +26,12 @@ from circuit_nb.model.bridge_protocol import Bridge, HookPoint, Parts, Tokenizer
 from circuit_nb.model.bridges import check_raw
 from circuit_nb.model.cache import CachedPasses, KeyValues
 from circuit_nb.model.changes import State, Watch
+from circuit_nb.model.lock import exclusive, lock_of
 from circuit_nb.model.memory import free_memory
 from circuit_nb.model.passes import Action, Feed, Hook, sweep, visit
 from circuit_nb.model.record import Record
 from circuit_nb.model.recording import Recording
 from circuit_nb.model.room import check_context, check_patterns
-from circuit_nb.model.turns import exclusive, lock_of
 from circuit_nb.model.vocabulary import Prompt, Vocabulary
 from circuit_nb.transcoders.transcoder import Transcoders
 

@@ -11,6 +11,7 @@ from circuit_nb.panels.state import Added, Row, Switch
 
 if TYPE_CHECKING:
     from circuit_nb.intervention.change import Intervention
+    from circuit_nb.intervention.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,27 @@ def features_of(row: object) -> tuple[Feature, ...]:
     if isinstance(row, Supernode):
         return row.features
     return (row,) if isinstance(row, Feature) else ()
+
+
+def held_or_read(outcome: Outcome, end: int) -> dict[Feature, float]:
+    """Activations after interventions: what a feature is held at, or what was read of it.
+
+    Args:
+        outcome: What the interventions did.
+        end: How many tokens the prompt has.
+    """
+    from circuit_nb.intervention.change import Intervention
+
+    before, after = outcome.before.activations, dict(outcome.after.activations)
+    for change in (c for c in outcome.interventions if isinstance(c, Intervention)):
+        for feature, value in zip(change.features, change.values, strict=True):
+            positions = change.positions or (feature.position,)
+            if change.from_position is not None:
+                positions = range(change.from_position, end)
+            for place in (Feature(feature.layer, p, feature.index) for p in positions):
+                if place in after:
+                    after[place] = value * before[place] if change.relative else value
+    return after
 
 
 def interventions(row: Row, name: str, switch: Switch, end: int) -> Iterator[Intervention]:

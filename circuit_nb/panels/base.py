@@ -71,20 +71,24 @@ class Panel(ipywidgets.VBox):
         """The action, made to show its errors under the panel instead of losing them."""
 
         def guarded(*arguments: Any) -> None:
-            # What one action sets off must not wipe out the error of another part of it.
-            if self._depth == 0:
-                self._tell("", "")
-            self._depth += 1
-            try:
-                action(*arguments)
-            except KeyboardInterrupt as error:
-                self._tell(f"Interrupted; nothing was changed. {error}", "")
-            except Exception as error:
-                self._tell(_in_words(error), traceback.format_exc())
-            finally:
-                self._depth -= 1
+            with self.session.lock:
+                self._guarded(action, *arguments)
 
         return guarded
+
+    def _guarded(self, action: Callable[..., None], *arguments: Any) -> None:
+        # What one action sets off must not wipe out the error of another part of it.
+        if self._depth == 0:
+            self._tell("", "")
+        self._depth += 1
+        try:
+            action(*arguments)
+        except KeyboardInterrupt as error:
+            self._tell(f"Interrupted; nothing was changed. {error}", "")
+        except Exception as error:
+            self._tell(_in_words(error), traceback.format_exc())
+        finally:
+            self._depth -= 1
 
     def _tell(self, words: str, details: str) -> None:
         trace = "\n".join(html_text(line) for line in details.splitlines())

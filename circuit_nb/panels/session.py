@@ -13,10 +13,11 @@ from circuit_nb.figures import targets_of
 from circuit_nb.figures.names import Labels
 from circuit_nb.figures.subgraph import Group
 from circuit_nb.graph import AttributionGraph, Feature, Supernode
-from circuit_nb.panels.asking import Question, features_of, interventions
+from circuit_nb.panels.asking import Question, features_of, held_or_read, interventions
+from circuit_nb.panels.belonging import check_belongs
 from circuit_nb.panels.cards import CardSource
 from circuit_nb.panels.state import HIGHEST, LOWEST, Added, Identity, Row, Switch
-from circuit_nb.panels.workbench import Workbench, held
+from circuit_nb.panels.workbench import Workbench, alone, held
 
 if TYPE_CHECKING:
     from circuit_nb.intervention.change import Intervention
@@ -65,6 +66,8 @@ class Session(Workbench):
         cards: CardSource | None = None,
         labels: Labels | None = None,
     ) -> None:
+        if model is not None:
+            check_belongs(graph, model)
         self.model = model
         self._asked: Question | None = None
         super().__init__(graph, model, cards=cards, labels=labels)
@@ -149,14 +152,8 @@ class Session(Workbench):
         outcome = self.outcome
         if outcome is None or not outcome.interventions:
             return {}
-        from circuit_nb.intervention.change import Intervention
-
-        before, after = outcome.before.activations, dict(outcome.after.activations)
-        for change in (c for c in outcome.interventions if isinstance(c, Intervention)):
-            for feature, value in zip(change.features, change.values, strict=True):
-                for place in self._places(change, feature):
-                    if place in after:
-                        after[place] = value * before[place] if change.relative else value
+        before = outcome.before.activations
+        after = held_or_read(outcome, len(self.graph.tokens))
         found: dict[Group, float] = {}
         for group in self.groups:
             features = features_of(group)
@@ -164,13 +161,6 @@ class Session(Workbench):
                 shares = [after[f] / before[f] for f in features if before[f]]
                 found[group] = float(np.mean(shares)) if shares else float("nan")
         return found
-
-    def _places(self, change: Intervention, feature: Feature) -> list[Feature]:
-        """The features of this prompt that an intervention on a feature holds."""
-        positions = change.positions or (feature.position,)
-        if change.from_position is not None:
-            positions = range(change.from_position, len(self.graph.tokens))
-        return [Feature(feature.layer, p, feature.index) for p in positions]
 
     def badges(self) -> dict[Group, str]:
         """The setting of every group that a switch changes, in a few characters."""
@@ -181,6 +171,7 @@ class Session(Workbench):
         """The features of this prompt that a switch holds at another value."""
         return [feature for group in self.badges() for feature in features_of(group)]
 
+    @alone
     def set_switch(
         self,
         what: str | Row,
@@ -231,6 +222,7 @@ class Session(Workbench):
             raise ValueError(f"There is no switch {str(what)!r}; there are: {known}.")
         return row
 
+    @alone
     def reset(self) -> None:
         """Every switch back to where nothing is changed; added features leave."""
         self._need_model()
@@ -251,6 +243,7 @@ class Session(Workbench):
             self.busy = ""
         return Session(graph, self.model, cards=self.cards.source)
 
+    @alone
     def add(
         self,
         supernode: Supernode,
@@ -280,6 +273,7 @@ class Session(Workbench):
         name = self.setup.free_name(supernode.name)
         return self._put(Added(Supernode(name, moved), values, origin.prompt), instead_of)
 
+    @alone
     def add_feature(
         self, layer: int, index: int, position: int, value: float | None = None
     ) -> Added:
@@ -317,6 +311,7 @@ class Session(Workbench):
         self.change(setup)
         return made
 
+    @alone
     def revalue(self, what: str | Added, value: float) -> None:
         """Give added features another activation, the same for each.
 
@@ -328,6 +323,7 @@ class Session(Workbench):
         added = tuple(new if a == row else a for a in self.setup.added)
         self.change(dataclasses.replace(self.setup, added=added), f"value {Identity.of(row)}")
 
+    @alone
     def drop(self, what: str | Added) -> None:
         """Take an added row away again.
 
@@ -351,6 +347,7 @@ class Session(Workbench):
             for change in interventions(row, name, self.setup.switch(row), end)
         ]
 
+    @alone
     def run(self) -> None:
         """Run the model under the switches and set `outcome`; without a model do nothing."""
         if self.model is None:
@@ -375,6 +372,7 @@ class Session(Workbench):
         finally:
             self.busy = ""
 
+    @alone
     def refresh(self) -> None:
         """Run the model if `outcome` is not the answer to what the switches ask now."""
         question = self._question()

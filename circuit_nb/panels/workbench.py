@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import cached_property, wraps
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import traitlets
@@ -30,12 +31,26 @@ FIRST_CARDS = 60
 """Features whose cards are asked for from the start where cards come over the network."""
 
 
+S = TypeVar("S", bound="Workbench")
+P = ParamSpec("P")
+R = TypeVar("R")
 Ends: TypeAlias = "tuple[Node | None, Node | None]"
 
 
 def held(value: object) -> Any:
     """A trait that holds any immutable value, beginning with this one."""
     return traitlets.Any(value)
+
+
+def alone(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """A method of a workbench that holds its lock while it runs."""
+
+    @wraps(method)
+    def held_alone(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self.lock:
+            return method(self, *args, **kwargs)
+
+    return held_alone
 
 
 class Workbench(traitlets.HasTraits):
@@ -78,6 +93,8 @@ class Workbench(traitlets.HasTraits):
         labels: Labels | None = None,
     ) -> None:
         super().__init__()
+        self.lock = RLock()
+        """Held by whoever changes what is set up, or draws it: one thread at a time."""
         self.graph = graph
         self.cards = Cards(graph, model, cards, labels)
         self.measures = Measures(graph)
@@ -187,6 +204,7 @@ class Workbench(traitlets.HasTraits):
         rest = tuple(p for p in self.paths if p.nodes != path.nodes)
         self.paths = (*rest, path) if on else rest
 
+    @alone
     def change(self, setup: Setup, what: str = "") -> None:
         """Replace the setup, so that `undo` can go back.
 
@@ -205,6 +223,7 @@ class Workbench(traitlets.HasTraits):
         """Whether there is a change to undo."""
         return bool(self._undo)
 
+    @alone
     def undo(self) -> None:
         """Go back to before the last change of pins, supernodes, labels or switches."""
         if self._undo:

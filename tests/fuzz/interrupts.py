@@ -36,7 +36,7 @@ DALLAS = "Fact: the capital of the state containing Dallas is"
 RISKY = ("circuit_nb/model/", "circuit_nb/intervention/hooks", "model_bridge/bridge_core",
          "torch/utils/hooks", "autograd/grad_mode", "contextlib.py")  # fmt: skip
 """Where hooks are hung and modes are set."""
-NEVER = "model/turns.py"
+NEVER = "model/lock.py"
 """A tracer can stop on the way out of `with lock:`, where the interpreter lets no signal in."""
 
 
@@ -63,7 +63,8 @@ class Subject:
         }
         for action in self.actions.values():
             action()
-        self.modules = list(model.bridge.modules())
+        bridge = model.bridge
+        self.modules = list(dict.fromkeys([*bridge.modules(), *bridge.original_model.modules()]))
         self.before = self.state()
 
     def state(self) -> dict[str, Any]:

@@ -83,6 +83,8 @@ class TargetNode:
         return f"target {self.index}"
 
 
+_KINDS = {Feature: "feature", ErrorNode: "error", TokenNode: "token", TargetNode: "target"}
+
 Node: TypeAlias = Feature | ErrorNode | TokenNode | TargetNode
 """A node is identified by its type and its fields, so nodes of two kinds can never collide."""
 
@@ -285,6 +287,38 @@ class AttributionGraph:
             return cls(**stored)
         except ValueError as error:
             raise ValueError(f"{shown(path)}: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """The graph as JSON values with stable keys, for programs; docs/sharing.md lists them.
+
+        `edges` are [source, target, weight] with the places of both in `nodes`, those that are not
+        0. Numbers have the fewest digits that give the same float32.
+        """
+        nodes: list[dict[str, Any]] = []
+        for node in self.nodes:
+            kind = _KINDS[type(node)]
+            own = {name: getattr(node, name) for name in node.__dataclass_fields__}
+            nodes.append({"id": "-".join([kind, *map(str, own.values())]), "kind": kind, **own})
+        for node, value in zip(nodes, self.activations, strict=False):
+            node["activation"] = float(str(value))
+        for node, token in zip(nodes[self.blocks.tokens], self.tokens, strict=True):
+            node["token"] = token
+        outputs = zip(self.targets, self.target_ids, self.target_probabilities, strict=True)
+        for node, (token, number, share) in zip(nodes[self.blocks.targets], outputs, strict=True):
+            node.update(token=token, token_id=int(number), probability=float(str(share)))
+        rows, columns = np.nonzero(self.weights)
+        ends = zip(columns.tolist(), self.rows[rows].tolist(), strict=True)
+        values = (float(str(value)) for value in self.weights[rows, columns])
+        return {
+            "format": "circuit-nb graph",
+            "version": SCHEMA_VERSION,
+            **{name: getattr(self, name) for name in ("prompt", "n_layers", "n_active")},
+            "tokens": list(self.tokens),
+            "token_ids": self.token_ids.tolist(),
+            "nodes": nodes,
+            "edges": [[*pair, value] for pair, value in zip(ends, values, strict=True)],
+            "provenance": self.provenance,
+        }
 
     def top(self, count: int = 10) -> list[Feature]:
         """The features with the most influence on the targets, the strongest first."""

@@ -13,7 +13,7 @@ from circuit_nb.figures import targets_of
 from circuit_nb.figures.names import Labels
 from circuit_nb.figures.subgraph import Group
 from circuit_nb.graph import AttributionGraph, Feature, Supernode
-from circuit_nb.panels.asking import Question, features_of, held_or_read, interventions
+from circuit_nb.panels.asking import Question, features_of, fractions, interventions
 from circuit_nb.panels.belonging import check_belongs
 from circuit_nb.panels.cards import CardSource
 from circuit_nb.panels.state import HIGHEST, LOWEST, Added, Identity, Row, Switch
@@ -145,22 +145,11 @@ class Session(Workbench):
         return texts
 
     def fractions(self) -> dict[Group, float]:
-        """Activation after over activation before of every group of features, where known.
-
-        A feature that a switch holds counts with what it is held at.
-        """
+        """Activation after over activation before of every group of features, where known."""
         outcome = self.outcome
         if outcome is None or not outcome.interventions:
             return {}
-        before = outcome.before.activations
-        after = held_or_read(outcome, len(self.graph.tokens))
-        found: dict[Group, float] = {}
-        for group in self.groups:
-            features = features_of(group)
-            if features and all(f in after for f in features):
-                shares = [after[f] / before[f] for f in features if before[f]]
-                found[group] = float(np.mean(shares)) if shares else float("nan")
-        return found
+        return fractions(outcome, self.groups, len(self.graph.tokens))
 
     def badges(self) -> dict[Group, str]:
         """The setting of every group that a switch changes, in a few characters."""

@@ -291,16 +291,16 @@ class AttributionGraph:
     def to_dict(self) -> dict[str, Any]:
         """The graph as JSON values with stable keys, for programs; docs/sharing.md lists them.
 
-        `edges` are [source, target, weight] with the places of both in `nodes`, those that are not
-        0. Numbers have the fewest digits that give the same float32.
+        `edges` are [source, target, weight], the ends by their places in `nodes`; zeros are left
+        out. Numbers have the fewest digits that give the same float32.
         """
         nodes: list[dict[str, Any]] = []
         for node in self.nodes:
-            kind = _KINDS[type(node)]
             own = {name: getattr(node, name) for name in node.__dataclass_fields__}
-            nodes.append({"id": "-".join([kind, *map(str, own.values())]), "kind": kind, **own})
-        for node, value in zip(nodes, self.activations, strict=False):
-            node["activation"] = float(str(value))
+            id_ = "-".join([_KINDS[type(node)], *map(str, own.values())])
+            nodes.append({"id": id_, "kind": _KINDS[type(node)], **own})
+        for node, value in zip(nodes, map(str, self.activations), strict=False):
+            node["activation"] = float(value)
         for node, token in zip(nodes[self.blocks.tokens], self.tokens, strict=True):
             node["token"] = token
         outputs = zip(self.targets, self.target_ids, self.target_probabilities, strict=True)
@@ -310,11 +310,9 @@ class AttributionGraph:
         ends = zip(columns.tolist(), self.rows[rows].tolist(), strict=True)
         values = (float(str(value)) for value in self.weights[rows, columns])
         return {
-            "format": "circuit-nb graph",
-            "version": SCHEMA_VERSION,
+            **{"format": "circuit-nb graph", "version": SCHEMA_VERSION},
             **{name: getattr(self, name) for name in ("prompt", "n_layers", "n_active")},
-            "tokens": list(self.tokens),
-            "token_ids": self.token_ids.tolist(),
+            **{"tokens": list(self.tokens), "token_ids": self.token_ids.tolist()},
             "nodes": nodes,
             "edges": [[*pair, value] for pair, value in zip(ends, values, strict=True)],
             "provenance": self.provenance,

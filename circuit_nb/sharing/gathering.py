@@ -19,6 +19,7 @@ from circuit_nb.sharing import public
 from circuit_nb.sharing.outcomes import outcomes
 from circuit_nb.sharing.page import Page
 from circuit_nb.sharing.pictures import STYLE, boxes, circuit_data, levels, pictures, still
+from circuit_nb.version import __version__
 
 if TYPE_CHECKING:
     from circuit_nb.cards import Example, FeatureCard
@@ -57,6 +58,7 @@ def page(session: Session, *, new_tokens: int | None = None, progress: bool = Tr
         cards=cards,
         outcomes=found,
         about={
+            "version": __version__,
             "contents": public.contents(graph, cards, found),
             "scores": {
                 "replacement": round(float(scores.replacement), 6),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -125,7 +125,7 @@ def outcomes(
         "temperature": session.temperature,
         "seed": session.seed,
         "tokens": {str(i): session.model.token(i) for i in shares},
-        "before": {"top": [[i, p] for i, p in shares.items()], "text": before.before.text},
+        "before": {"top": _ranked(shares), "text": before.before.text},
         "runs": runs,
     }
 
@@ -176,13 +176,21 @@ def _shares(probabilities: Any, ids: Sequence[int]) -> list[float]:
     return [float(str(np.float32(probabilities[i]))) for i in ids]
 
 
+def _ranked(shares: Mapping[int, float]) -> list[list[float]]:
+    """[token, probability], the likeliest first and ties by id, as `most_likely` has them."""
+    from circuit_nb.intervention.outcome import TIE
+
+    order = sorted(shares, key=lambda i: (-round(shares[i] / TIE), i))
+    return [[i, shares[i]] for i in order]
+
+
 def _told(
     session: Session, outcome: Outcome, groups: Sequence[Group], ids: Sequence[int]
 ) -> dict[str, Any]:
     left = fractions(outcome, groups, len(session.graph.tokens)) if outcome.interventions else {}
-    shares = _shares(outcome.after.probabilities, ids)
+    shares = dict(zip(ids, _shares(outcome.after.probabilities, ids), strict=True))
     return {
-        "top": sorted(([i, p] for i, p in zip(ids, shares, strict=True)), key=lambda t: -t[1]),
+        "top": _ranked(shares),
         "left": [_finite(left.get(g)) for g in groups],
         "text": outcome.after.text,
     }

@@ -149,7 +149,9 @@ def _check(page: Reader) -> None:
     page.child("about").text("contents")
     if page.get("outcomes") is not None:
         outcomes = page.child("outcomes")
-        outcomes.items("rows"), outcomes.child("before"), outcomes.child("runs")
+        outcomes.items("rows")
+        for name in ("before", "runs", "tokens"):
+            outcomes.child(name)
 
 
 @cache

@@ -117,7 +117,7 @@ def _picture(scene: Scene, numbers: Numbers) -> dict[str, Any]:
         "nodes": [
             [
                 numbers[n],
-                *at(placed.x[n], placed.y[n]),
+                *at(float(placed.x[n]), float(placed.y[n])),
                 float(view.sizes[n]),
                 float(view.opacities[n]),
                 scene.colours[n],
@@ -176,7 +176,9 @@ def _layout(
 ) -> dict[str, Any]:
     # The widest that a switch may say, so that there is room for it.
     able = session.model is not None
-    widest = {g: 1.0 for g in groups if able and isinstance(g, Supernode | Feature)}
+    widest: dict[Group, float] = {
+        g: 1.0 for g in groups if able and isinstance(g, Supernode | Feature)
+    }
     answers = {g.index: "99.9 → 99.9 %" for g in groups if able and isinstance(g, TargetNode)}
     laid = circuit(
         session.graph,
@@ -191,8 +193,8 @@ def _layout(
         controls=able,
     )
     return {
-        "width": laid.width,
-        "height": laid.height,
+        "width": round(laid.width, 1),
+        "height": round(laid.height, 1),
         "boxes": [
             {
                 "name": list(b.name),
@@ -210,7 +212,7 @@ def _layout(
                 "text": a.text,
                 "width": round(a.width, 1),
                 "path": _arrow(laid, i, upward),
-                "told": a.told,
+                "told": None if a.told is None else list(a.told),
             }
             for i, a in enumerate(laid.arrows)
         ],

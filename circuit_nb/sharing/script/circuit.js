@@ -119,20 +119,20 @@ function drawMenu(box, row, setting) {
 function drawAnswer(state) {
   const run = Switches.run(state.settings), changed = Switches.changed(state.settings);
   const texts = outcomes ? outcomes.tokens : {};
+  const top = (said) => [texts[said.top[0][0]], said.top[0][1]];
   let before = nodes.filter((n) => n.kind === "target").map((n) => [n.token, n.probability]);
   let after = null;
   if (outcomes) {
-    const told = [...outcomes.before.top].sort((a, b) => b[1] - a[1]);
-    const ids = changed && run ? run.top.map(([id]) => id) : told.slice(0, 10).map(([id]) => id);
+    const ids = (changed && run ? run : outcomes.before).top.map(([id]) => id);
     before = ids.map((id) => [texts[id], shareOf(outcomes.before.top, id)]);
     after = changed && run ? ids.map((id) => [texts[id], shareOf(run.top, id)]) : null;
   }
-  const most = (shares) => shares.reduce((a, b) => (b[1] > a[1] ? b : a), ["", 0]);
-  const says = byId("says"), first = most(before);
+  // Tokens come the likeliest first, tied ones as the model's own list has them.
+  const says = byId("says"), first = outcomes ? top(outcomes.before) : before[0] || ["", 0];
   const said = ([token, share]) => [make("b", { class: "cnb-says" }, tokenText(token)), " ",
     make("span", { class: "cnb-share", title: String(share) }, percent(share))];
   says.replaceChildren("says ", ...said(first));
-  if (after) says.append(" → ", ...said(most(after)));
+  if (after) says.append(" → ", ...said(top(run)));
   const rows = before.map(([token, share], i) => ({ token, share, now: after ? after[i][1] : null }))
     .sort((a, b) => Math.max(b.share, b.now ?? 0) - Math.max(a.share, a.now ?? 0)).slice(0, 6);
   const bar = (share, colour) => make("div", {}, make("i", { style: { width: `${(72 * share).toFixed(2)}%`, background: colour } }),

@@ -54,11 +54,8 @@ function show() {
   drawPrompt();
   drawCircuit(state);
   drawAnswer(state);
-  byId("reset").disabled = byId("undo").disabled = !outcomes;
-  if (outcomes) {
-    byId("reset").disabled = !Switches.changed(state.settings);
-    byId("undo").disabled = !past.length;
-  }
+  byId("reset").disabled = !Switches.changed(state.settings);
+  byId("undo").disabled = !past.length;
   byId("level").value = state.level;
   byId("level-told").textContent = percent(view.levels[state.level]);
   byId("errors").checked = state.errors;
@@ -181,5 +178,6 @@ window.addEventListener("hashchange", () => update({ ...start, ...fromFragment()
 new ResizeObserver(() => show()).observe(byId("graph").parentElement);
 const [held, all, edgesHeld, edgesAll] = graph.held;
 byId("circuit-note").textContent = `replacement score ${percent(about.scores.replacement)} · completeness ${percent(about.scores.completeness)} · on arrows: share of the input`;
-byId("footer").textContent = `${held} of ${all} nodes and ${edgesHeld} of ${edgesAll} edges of the graph are in this page. ● feature  ◇ error  ■ token, output · edges of the selected node: blue raises, orange lowers. circuit-nb ${about.settings.circuit_nb || ""}`;
+byId("footer").textContent = `${held} of ${all} nodes and ${edgesHeld} of ${edgesAll} edges of the graph are in this page. ● feature  ◇ error  ■ token, output · edges of the selected node: blue raises, orange lowers. circuit-nb ${about.version}`;
+byId("reset").hidden = byId("undo").hidden = !outcomes;
 show();

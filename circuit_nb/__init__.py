@@ -70,6 +70,7 @@ __all__ = [
     "prune",
     "published",
     "scores",
+    "sharing",
     "transcoders",
 ]
 

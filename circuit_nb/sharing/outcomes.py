@@ -72,7 +72,8 @@ def changes(session: Session, state: State) -> list[Intervention]:
     """What a state does to the model; where a switch acts is as it is set up."""
     end = len(session.graph.tokens)
     found: list[Intervention] = []
-    for (name, row), setting in zip(session.rows.items(), state, strict=True):
+    named = zip(session.rows, session.setup.rows, strict=True)
+    for (name, row), setting in zip(named, state, strict=True):
         found += interventions(row, name, _switch(session.setup.switch(row), setting), end)
     return found
 
@@ -117,7 +118,9 @@ def outcomes(
     if before is None:
         return None
     return {
-        "rows": [_row(session, name, row, groups) for name, row in session.rows.items()],
+        "rows": [
+            _row(session, name, row, groups) for name, row in zip(session.rows, rows, strict=True)
+        ],
         "start": key(start),
         "multipliers": multipliers(),
         "freeze": session.freeze,

@@ -98,6 +98,7 @@ const Picture = (() => {
   function names(state) {
     const named = new Set(shown.words.map((w) => w[0]));
     const taken = [...svg.querySelectorAll("text")].map((t) => t.getBBox());
+    taken.push(...[...places.values()].map(([, x, y, size]) => ({ x: x - size / 2, y: y - size / 2, width: size, height: size })));
     const clear = (b) => b.x > 2 && b.y > 2 && b.x + b.width < shown.width - 2 && b.y + b.height < shown.height - 2 &&
       taken.every((t) => b.x > t.x + t.width || t.x > b.x + b.width || b.y > t.y + t.height || t.y > b.y + b.height);
     const wanted = [state.selected, ...inputs[state.selected].slice(0, 6).map(([n]) => n), ...outputs[state.selected].slice(0, 3).map(([n]) => n)];

@@ -7,7 +7,6 @@ import xml.etree.ElementTree as ET
 import ipywidgets
 import pytest
 from made import (
-    CAPITAL,
     DIMMER,
     HOSTILE,
     OTHER,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from circuit_nb.evidence.combining import Combinations, combinations
+    from circuit_nb.evidence.experiments import pace
     from circuit_nb.evidence.keeping import Control, Curve, Faithfulness, faithfulness
     from circuit_nb.evidence.paraphrasing import Stability, stability
     from circuit_nb.evidence.proposing import RULE, propose
@@ -27,6 +28,7 @@ __all__ = [
     "Verified",
     "combinations",
     "faithfulness",
+    "pace",
     "propose",
     "stability",
     "swap",
@@ -48,6 +50,7 @@ _HOME = {
     "Verified": "verifying",
     "combinations": "combining",
     "faithfulness": "keeping",
+    "pace": "experiments",
     "propose": "proposing",
     "stability": "paraphrasing",
     "swap": "swapping",

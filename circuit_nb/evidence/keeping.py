@@ -23,6 +23,7 @@ from circuit_nb.evidence.experiments import (
     Floats,
     Metric,
     Part,
+    Progress,
     features_in,
     measure_of,
     name_of,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Shares of the active features on the curve."""
+NEEDED = 0.05
+"""Share of the answer that must go with a part for it to be called needed."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,16 @@ class Faithfulness:
     curve: Curve
 
     @property
+    def without(self) -> Floats:
+        """f of the circuit without each part, (parts,)."""
+        return self.faithfulness - self.minimality
+
+    @property
+    def needed(self) -> npt.NDArray[np.bool_]:
+        """Which parts are needed, (parts,): f loses `NEEDED` or more without them."""
+        return self.minimality >= NEEDED
+
+    @property
     def cpr(self) -> float:
         """`Curve.cpr`."""
         return self.curve.cpr
@@ -154,7 +167,7 @@ def faithfulness(
     seed: int = 0,
     freeze: Freeze = "attention",
     batch_size: int | None = None,
-    progress: bool = True,
+    progress: Progress = True,
 ) -> Faithfulness:
     """Measure how much of an answer a circuit keeps.
 
@@ -172,7 +185,7 @@ def faithfulness(
         seed: Of the random circuits.
         freeze: As for `intervene`.
         batch_size: Rows of a pass; by default chosen from free memory.
-        progress: Whether to show a progress bar.
+        progress: Whether to show a progress bar, or what to tell instead.
 
     Raises:
         ValueError: If a feature is not active, is in two parts, or the ablation is not possible.

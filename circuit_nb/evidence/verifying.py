@@ -65,8 +65,10 @@ class Verified:
 
     @property
     def apart(self) -> npt.NDArray[np.bool_]:
-        """Where the prediction is off by more than `APART` of what was measured, (features, nodes)."""
-        return np.abs(self.predicted - self.measured) > APART * np.abs(self.measured)
+        """Where the prediction is off by more than `APART` of what was measured, (features, nodes);
+        effects of a thousandth of the largest are as good as none."""
+        none = 1e-3 * np.abs(self.measured).max(initial=0)
+        return np.abs(self.predicted - self.measured) > APART * np.abs(self.measured) + none
 
     @property
     def correlation(self) -> float:
@@ -100,8 +102,8 @@ class Verified:
         n = int(self.later.sum())
         return (
             f"Of {len(self.features)} {self._kind} switched off one at a time, the effects on "
-            f"{n:,} later nodes correlate {self.correlation:.2f} with the graph's prediction, slope "
-            f"{self.slope:.2f}."
+            f"{n:,} later nodes correlate {self.correlation:.2f} with the graph's prediction, "
+            f"slope {self.slope:.2f}."
         )
 
     @property

@@ -250,6 +250,11 @@ def faithfulness(
     )
 
 
+def curve_sizes(n_active: int) -> npt.NDArray[np.int64]:
+    """How many of the active features are on the curve at each step: `SHARES` of them."""
+    return np.unique(np.ceil(np.array(SHARES) * n_active).astype(np.int64))
+
+
 def _mask(off: Ablated, numbers: Iterable[int]) -> Mask:
     mask = np.zeros(len(off.features), dtype=bool)
     mask[list(numbers)] = True
@@ -261,7 +266,7 @@ def _nested(off: Ablated, graph: AttributionGraph) -> tuple[npt.NDArray[np.int64
     reach = dict(zip(map(tuple, graph.features.tolist()), influence(graph).tolist(), strict=False))
     strength = np.array([reach.get(tuple(row), -1.0) for row in off.features.tolist()])
     order = np.argsort(-strength, kind="stable")
-    counts = np.unique(np.ceil(np.array(SHARES) * len(order)).astype(np.int64))
+    counts = curve_sizes(len(order))
     return counts, [_mask(off, order[:n]) for n in counts.tolist()]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from circuit_nb.panels.answer import AnswerPanel
 from circuit_nb.panels.connections import ConnectionsPanel
+from circuit_nb.panels.evidence import EvidencePanel
 from circuit_nb.panels.explorer import Explorer, explore
 from circuit_nb.panels.feature import FeaturePanel
 from circuit_nb.panels.find import FindPanel
@@ -22,6 +23,7 @@ __all__ = [
     "Added",
     "AnswerPanel",
     "ConnectionsPanel",
+    "EvidencePanel",
     "Explorer",
     "FeaturePanel",
     "FindPanel",

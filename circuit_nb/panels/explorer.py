@@ -15,6 +15,7 @@ from circuit_nb.panels.answer import AnswerPanel
 from circuit_nb.panels.base import Drawing, Panel, stack
 from circuit_nb.panels.cards import CardSource
 from circuit_nb.panels.connections import ConnectionsPanel
+from circuit_nb.panels.evidence import EvidencePanel
 from circuit_nb.panels.feature import FeaturePanel
 from circuit_nb.panels.find import FindPanel
 from circuit_nb.panels.graph import GraphPanel
@@ -49,6 +50,7 @@ class Explorer(Panel):
         self.paths = PathsPanel(session)
         self.feature = FeaturePanel(session)
         self.switches = SwitchesPanel(session)
+        self.evidence = EvidencePanel(session)
         self.turns = Turns(
             session,
             {
@@ -56,6 +58,7 @@ class Explorer(Panel):
                 "paths": ("Paths", self.paths),
                 "feature": ("Feature", self.feature),
                 "switches": ("Switches", self.switches),
+                "evidence": ("Evidence", self.evidence),
             },
         )
         self._arrange()
@@ -89,6 +92,7 @@ class Explorer(Panel):
             self.paths,
             self.feature,
             self.switches,
+            self.evidence,
         )
 
     def save(self, path: str | Path) -> Path:

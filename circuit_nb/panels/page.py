@@ -91,7 +91,7 @@ STYLE = f"""
   .cnb-subgraphpanel {{ order: 1; }} .cnb-answerpanel {{ order: 2; }}
   .cnb-graphpanel {{ order: 3; }} .cnb-turns {{ order: 4; }}
 }}
-.cnb-tabs {{ display: flex; gap: 2px; border-bottom: 1px solid rgba(128,128,128,.35);
+.cnb-tabs {{ display: flex; flex-wrap: wrap; gap: 2px; border-bottom: 1px solid rgba(128,128,128,.35);
   margin: 0 8px 2px; }}
 .cnb-tabs [role="tab"] {{ padding: 4px 10px; cursor: pointer; border-radius: 5px 5px 0 0;
   color: var(--cnb-quiet); }}
@@ -104,6 +104,7 @@ STYLE = f"""
 .cnb-whole {{ white-space: normal; font-weight: 400; }}
 .cnb-then {{ font-weight: 400; }}
 .cnb-share {{ font-weight: 400; font-size: {BODY}px; }}
+.cnb-plot > * {{ min-width: 0; width: 100%; }}
 .cnb-now {{ border-color: {POSITIVE}; }}
 .cnb-tools button {{ height: 24px; line-height: 22px; padding: 0 8px; }}
 .cnb-rowname {{ overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}

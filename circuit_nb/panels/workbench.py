@@ -35,6 +35,7 @@ S = TypeVar("S", bound="Workbench")
 P = ParamSpec("P")
 R = TypeVar("R")
 Ends: TypeAlias = "tuple[Node | None, Node | None]"
+Progress: TypeAlias = "tuple[str, int, int] | None"
 
 
 def held(value: object) -> Any:
@@ -77,6 +78,10 @@ class Workbench(traitlets.HasTraits):
     """Which of the panels that take turns is open."""
     links = traitlets.Enum(["both", "inputs", "outputs"], "both")
     """Which edges of the selected node are drawn."""
+    measured = traitlets.Int(0)
+    """Counts up whenever something was measured of the circuit or of attention."""
+    progress: Progress = held(None)
+    """What an experiment is at, runs done, and all of them; None when none runs."""
     ends: Ends = held((None, None))
     """The two nodes between which paths are listed."""
     learned = traitlets.Int(0)

@@ -26,6 +26,7 @@ from circuit_nb.figures.graph import ORDER
 from circuit_nb.graph import ErrorNode, Feature, Supernode, TargetNode, TokenNode
 from circuit_nb.panels import (
     ConnectionsPanel,
+    EvidencePanel,
     Explorer,
     FeaturePanel,
     GraphPanel,
@@ -46,6 +47,7 @@ PANELS = (
     FeaturePanel,
     SubgraphPanel,
     SwitchesPanel,
+    EvidencePanel,
     Explorer,
 )
 

@@ -10,10 +10,10 @@ import traitlets
 
 from circuit_nb.files import shown
 from circuit_nb.graph import AttributionGraph
-from circuit_nb.neuronpedia.strict_json import Reader, finite
 from circuit_nb.panels.cards import CardSource
 from circuit_nb.panels.session import Session
 from circuit_nb.panels.state import Setup
+from circuit_nb.strict_json import Reader, finite
 
 if TYPE_CHECKING:
     from circuit_nb.model.replacement import ReplacementModel

@@ -15,8 +15,8 @@ from families import GOLDEN, PROMPT, tiny
 from torch.utils.hooks import RemovableHandle
 
 from circuit_nb import Feature, Intervention, attribute, intervene, load
-from circuit_nb.model import passes
-from circuit_nb.model.passes import Guest
+from circuit_nb.bridge import passes
+from circuit_nb.bridge.passes import Guest
 
 sys.path.append(str(Path(__file__).parents[1] / "fuzz"))
 import contextlib

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from circuit_nb.panels.answer import AnswerPanel
+from circuit_nb.panels.attention import AttentionPanel
 from circuit_nb.panels.connections import ConnectionsPanel
 from circuit_nb.panels.evidence import EvidencePanel
 from circuit_nb.panels.explorer import Explorer, explore
@@ -22,6 +23,7 @@ from circuit_nb.panels.switches import SwitchesPanel
 __all__ = [
     "Added",
     "AnswerPanel",
+    "AttentionPanel",
     "ConnectionsPanel",
     "EvidencePanel",
     "Explorer",

@@ -12,6 +12,7 @@ from circuit_nb.graph import AttributionGraph
 from circuit_nb.neuronpedia import GraphFile
 from circuit_nb.panels import store
 from circuit_nb.panels.answer import AnswerPanel
+from circuit_nb.panels.attention import AttentionPanel
 from circuit_nb.panels.base import Drawing, Panel, stack
 from circuit_nb.panels.cards import CardSource
 from circuit_nb.panels.connections import ConnectionsPanel
@@ -50,6 +51,7 @@ class Explorer(Panel):
         self.paths = PathsPanel(session)
         self.feature = FeaturePanel(session)
         self.switches = SwitchesPanel(session)
+        self.attention = AttentionPanel(session, in_turn=True)
         self.evidence = EvidencePanel(session)
         self.turns = Turns(
             session,
@@ -58,6 +60,7 @@ class Explorer(Panel):
                 "paths": ("Paths", self.paths),
                 "feature": ("Feature", self.feature),
                 "switches": ("Switches", self.switches),
+                "attention": ("Attention", self.attention),
                 "evidence": ("Evidence", self.evidence),
             },
         )
@@ -92,6 +95,7 @@ class Explorer(Panel):
             self.paths,
             self.feature,
             self.switches,
+            self.attention,
             self.evidence,
         )
 

@@ -41,6 +41,7 @@ STYLE = f"""
 .cnb th {{ color: var(--cnb-quiet); font-weight: 400; font-size: {SMALL}px; }}
 .cnb td.cnb-number {{ text-align: right; font-variant-numeric: tabular-nums; width: 60px; }}
 .cnb td.cnb-meter {{ width: 48px; }}
+.cnb td.cnb-carrier {{ width: 34px; text-align: right; color: var(--cnb-quiet); }}
 .cnb td.cnb-chain {{ white-space: normal; }}
 .cnb [data-key] {{ cursor: pointer; }}
 .cnb tr[data-key]:hover td {{ background: rgba(128,128,128,.15); }}
@@ -91,8 +92,8 @@ STYLE = f"""
   .cnb-subgraphpanel {{ order: 1; }} .cnb-answerpanel {{ order: 2; }}
   .cnb-graphpanel {{ order: 3; }} .cnb-turns {{ order: 4; }}
 }}
-.cnb-tabs {{ display: flex; flex-wrap: wrap; gap: 2px; border-bottom: 1px solid rgba(128,128,128,.35);
-  margin: 0 8px 2px; }}
+.cnb-tabs {{ display: flex; flex-wrap: wrap; gap: 2px; margin: 0 8px 2px;
+  border-bottom: 1px solid rgba(128,128,128,.35); }}
 .cnb-tabs [role="tab"] {{ padding: 4px 10px; cursor: pointer; border-radius: 5px 5px 0 0;
   color: var(--cnb-quiet); }}
 .cnb-tabs [role="tab"]:hover {{ background: rgba(128,128,128,.12); }}

@@ -14,6 +14,7 @@ from circuit_nb.figures.names import Labels
 from circuit_nb.figures.subgraph import Group
 from circuit_nb.graph import AttributionGraph, Feature, Supernode
 from circuit_nb.panels.asking import Question, features_of, fractions, interventions
+from circuit_nb.panels.attending import Attending
 from circuit_nb.panels.belonging import check_belongs
 from circuit_nb.panels.cards import CardSource
 from circuit_nb.panels.state import HIGHEST, LOWEST, Added, Identity, Row, Switch
@@ -73,6 +74,8 @@ class Session(Workbench):
         self._asked: Question | None = None
         self.trials = Trials(self)
         """Experiments on the boxes."""
+        self.attending = Attending(self)
+        """Heads, their patterns, and why they looked."""
         super().__init__(graph, model, cards=cards, labels=labels)
 
     @traitlets.observe("setup", *ASKED)

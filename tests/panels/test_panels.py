@@ -25,6 +25,7 @@ from circuit_nb.analysis import story
 from circuit_nb.figures.graph import ORDER
 from circuit_nb.graph import ErrorNode, Feature, Supernode, TargetNode, TokenNode
 from circuit_nb.panels import (
+    AttentionPanel,
     ConnectionsPanel,
     EvidencePanel,
     Explorer,
@@ -47,6 +48,7 @@ PANELS = (
     FeaturePanel,
     SubgraphPanel,
     SwitchesPanel,
+    AttentionPanel,
     EvidencePanel,
     Explorer,
 )

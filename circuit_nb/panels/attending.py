@@ -159,7 +159,7 @@ class Attending:
 
     @property
     def places(self) -> tuple[int, int]:
-        """From where to where is looked at: as chosen, else where the head moved most, or looked."""
+        """From where to where: as chosen, else where the head moved most, else looked most."""
         choice, moved, pattern = self._session.choice, np.abs(self.moved), self.pattern
         query = choice.query
         if query is None:

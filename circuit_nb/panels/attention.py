@@ -47,7 +47,7 @@ class AttentionPanel(Panel):
         super().__init__(session, "Attention")
         self._in_turn = in_turn
         self.edges = ipywidgets.Dropdown(description="edge", layout={"width": "100%"})
-        self.edges.style.description_width = "32px"
+        self.edges.style.description_width = "initial"
         tooltip(self.edges, "The strongest edges of the selected node; select another in the graph")
         self.map = Clickable(self.guard(self._choose_head), measured=True)
         self.pattern = Clickable(self.guard(self._choose_place))
@@ -245,7 +245,7 @@ class AttentionPanel(Panel):
         rows.append(("biases", bias))
         top = max(abs(value) for _, value in rows) or 1.0
         return (
-            f"<table><tr><th>{what}</th><th></th><th></th></tr>"
+            f'<table><tr><th>{what}</th><th style="width:44px"></th><th style="width:56px"></th></tr>'
             + "".join(
                 f'<tr><td title="{html_text(name)}">{html_text(name)}</td><td class="cnb-meter">'
                 f'<span class="cnb-bar cnb-{"plus" if value > 0 else "minus"}" '
@@ -300,7 +300,7 @@ def head_map(flows: Floats, chosen: tuple[int, int], *, width: int) -> str:
         for k in range(0, blocks, every)
     )
     names = "".join(
-        f'<text x="42" y="{14 + (h + 0.5) * down + 4:g}" text-anchor="end" font-size="11">{h}</text>'
+        f'<text x="42" y="{18 + (h + 0.5) * down:g}" text-anchor="end" font-size="11">{h}</text>'
         for h in range(0, heads, max(1, round(14 / down)))
     )
     titles = (

@@ -39,24 +39,25 @@ class ConnectionsPanel(Panel):
         tooltip(self.heads, "Name the head that carried most of each edge")
         self.heads.layout.display = None if session.model is not None else "none"
         self._carriers: dict[Node, Carrier] = {}
-        self._ready = False
+        self._ready = self._by_hand = False
         tools = ipywidgets.HBox([self.all, self.heads])
         self.body.children = [self.inputs, self.outputs, tools]
-        self.heads.observe(self.guard(lambda _: self._redraw()), "value")
+        self.heads.observe(self.guard(lambda _: self._by_hand or self._redraw()), "value")
         self.all.observe(self.guard(lambda _: self._redraw()), "value")
         self.watch(self._redraw, "selected", "setup", "learned", "tab")
 
     def _jump(self, key: str) -> None:
-        if key.startswith("via-"):
-            other, node = node_from_key(key.removeprefix("via-")), self.session.selected
-            into = other in (n for n, _ in connections(self.session.graph, node, inputs=True))
-            with self.session.together():
-                if not into:
-                    self.session.select(other)
-                self.session.attending.choose_edge((other, node) if into else (node, other))
-                self.session.tab = "attention"
+        node = self.session.selected
+        if not key.startswith("via-") or node is None:
+            self.session.select(node_from_key(key))
             return
-        self.session.select(node_from_key(key))
+        other = node_from_key(key.removeprefix("via-"))
+        into = other in (n for n, _ in connections(self.session.graph, node, inputs=True))
+        with self.session.together():
+            if not into:  # edges are looked at from where they lead
+                self.session.select(other)
+            self.session.attending.choose_edge((other, node) if into else (node, other))
+            self.session.tab = "attention"
 
     def prepare(self) -> None:
         """Name heads from now on: what is never displayed runs no model."""
@@ -98,11 +99,10 @@ class ConnectionsPanel(Panel):
             found |= attending.carriers(node, others, inputs=inputs)
             took += attending.seconds
         if took > SLOW:
-            self.heads.unobserve_all()
+            self._by_hand = True  # they are shown this once, and again where that is asked for
             self.heads.value = False
-            self.heads.description = "heads"
-            tooltip(self.heads, f"Name the heads of this node's edges: about {took:.0f} s")
-            self.heads.observe(self.guard(lambda _: self._redraw()), "value")
+            tooltip(self.heads, f"Name the heads of a node's edges: about {took:.0f} s each time")
+            self._by_hand = False
         return found
 
     def _table(self, node: Node, *, inputs: bool) -> str:

@@ -244,17 +244,16 @@ class AttentionPanel(Panel):
         rows.append(("all others", float(shares.sum()) + left_out - listed))
         rows.append(("biases", bias))
         top = max(abs(value) for _, value in rows) or 1.0
-        return (
-            f'<table><tr><th>{what}</th><th style="width:44px"></th><th style="width:56px"></th></tr>'
-            + "".join(
-                f'<tr><td title="{html_text(name)}">{html_text(name)}</td><td class="cnb-meter">'
-                f'<span class="cnb-bar cnb-{"plus" if value > 0 else "minus"}" '
-                f'style="width:{max(1, round(40 * abs(value) / top))}px"></span></td>'
-                f'<td class="cnb-number">{signed(value)}</td></tr>'
-                for name, value in rows
-            )
-            + "</table>"
+        body = "".join(
+            f'<tr><td title="{html_text(name)}">{html_text(name)}</td><td class="cnb-meter">'
+            f'<span class="cnb-bar cnb-{"plus" if value > 0 else "minus"}" '
+            f'style="width:{max(1, round(40 * abs(value) / top))}px"></span></td>'
+            f'<td class="cnb-number">{signed(value)}</td></tr>'
+            for name, value in rows
         )
+        # The first row says how wide the columns are.
+        head = f'<th>{what}</th><th style="width:44px"></th><th style="width:56px"></th>'
+        return f"<table><tr>{head}</tr>{body}</table>"
 
     def close(self) -> None:
         """Stop following the session, and close the widgets."""

@@ -42,7 +42,7 @@ class ConnectionsPanel(Panel):
         self._ready = self._by_hand = False
         tools = ipywidgets.HBox([self.all, self.heads])
         self.body.children = [self.inputs, self.outputs, tools]
-        self.heads.observe(self.guard(lambda _: self._by_hand or self._redraw()), "value")
+        self.heads.observe(self.guard(lambda _: None if self._by_hand else self._redraw()), "value")
         self.all.observe(self.guard(lambda _: self._redraw()), "value")
         self.watch(self._redraw, "selected", "setup", "learned", "tab")
 

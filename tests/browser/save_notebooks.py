@@ -37,7 +37,11 @@ WIDTH = 1180
 
 _CELLS = """() => window.jupyterapp.shell.currentWidget.content.widgets
   .filter((cell) => cell.model.type === "code")"""
-DONE = f"() => ({_CELLS})().every((cell) => cell.model.executionCount > 0)"
+DONE = f"""() => {{
+  const models = ({_CELLS})().map((cell) => cell.model);
+  return models.every((model) => model.executionCount > 0)
+    || models.some((model) => model.outputs.toJSON().some((o) => o.output_type === "error"));
+}}"""
 WHOLE = """() => {
   const notebook = window.jupyterapp.shell.currentWidget.content;
   notebook.notebookConfig = { ...notebook.notebookConfig, windowingMode: "none" };
@@ -55,7 +59,7 @@ def run_in_lab(page: Page, server: Server, name: str) -> nbformat.NotebookNode:
     run_all(page, server.notebook(name))
     page.evaluate(WHOLE)
     page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
-    wait_until(lambda: page.evaluate(DONE), seconds=600, told=f"{name} has run")
+    wait_until(lambda: page.evaluate(DONE), seconds=240, told=f"{name} has run")
     page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     path = server.folder / name
     wait_until(lambda: _errors_or_done(path), seconds=60, told=f"{name} is saved")

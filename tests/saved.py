@@ -38,6 +38,11 @@ def source_hash(notebook: nbformat.NotebookNode) -> str:
     return hashlib.sha256("\0".join(code).encode()).hexdigest()[:16]
 
 
+def outputs(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """All outputs of a notebook."""
+    return [out for cell in notebook.cells for out in cell.get("outputs", [])]
+
+
 def is_live(output: nbformat.NotebookNode) -> bool:
     """Whether an output needs a kernel or JavaScript to be seen as it is."""
     return any(kind in output.get("data", {}) for kind in LIVE)

@@ -14,7 +14,6 @@ from typing import Any
 
 import hub_server
 import nbformat
-import neuronpedia_server
 import pytest
 from nbclient import NotebookClient
 from notebook_world import CASES, TOKEN, environment, hub_of_gemma, load_gemma, site_of_gemma

@@ -20,8 +20,9 @@ from circuit_nb.version import __version__
 
 OWN = "circuit_nb"
 """Key of what is kept in metadata."""
+WIDGET = "application/vnd.jupyter.widget-view+json"
 LIVE = (
-    "application/vnd.jupyter.widget-view+json",
+    WIDGET,
     "application/vnd.plotly.v1+json",
     "image/svg+xml",
 )
@@ -29,7 +30,6 @@ LIVE = (
 ALIKE = 0.95
 """Share of an output's words that must be the same; numbers may differ in their last digits."""
 _PIECES = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]")
-_PROGRESS = re.compile(r"\d+%\|")
 
 
 def source_hash(notebook: nbformat.NotebookNode) -> str:
@@ -56,8 +56,11 @@ def shown(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 def _is_passing(output: nbformat.NotebookNode) -> bool:
     if output.output_type == "stream":
         return output.name == "stderr"
-    mark = output.get("metadata", {}).get(OWN, {}).get("mark")
-    return bool(mark or _PROGRESS.search(output.get("data", {}).get("text/plain", "")))
+    if output.get("metadata", {}).get(OWN, {}).get("mark"):
+        return True
+    # Widgets of other libraries that bring no picture along are progress bars.
+    data = output.get("data", {})
+    return WIDGET in data and "image/svg+xml" not in data
 
 
 def text(output: nbformat.NotebookNode) -> str:

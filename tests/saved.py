@@ -27,9 +27,9 @@ LIVE = (
     "image/svg+xml",
 )
 """What is shown as a picture: live where it can be, and not everywhere shown where it cannot."""
-ALIKE = 0.95
+ALIKE = 0.98
 """Share of an output's words that must be the same; numbers may differ in their last digits."""
-_PIECES = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]")
+_PIECES = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+")
 
 
 def source_hash(notebook: nbformat.NotebookNode) -> str:
@@ -76,6 +76,19 @@ def text(output: nbformat.NotebookNode) -> str:
     return str(data.get("text/plain", ""))
 
 
+def _texts(cell: nbformat.NotebookNode) -> list[str]:
+    """The words of each output; what was printed is one, however it arrived."""
+    found: list[str] = []
+    printed = False
+    for output in shown(cell):
+        if output.output_type == "stream" and printed:
+            found[-1] += text(output)
+        else:
+            found.append(text(output))
+        printed = output.output_type == "stream"
+    return found
+
+
 def alike(one: str, other: str) -> float:
     """Share of the words and numbers that two texts have in common, in the same order."""
     a, b = _PIECES.findall(one), _PIECES.findall(other)
@@ -113,7 +126,7 @@ def stale(
     if record.get("version") != __version__:
         found.append(f"it was saved with version {record.get('version')}, this is {__version__}")
     for cell, again in zip(kept.cells, run.cells, strict=True) if run else ():
-        old, new = list(map(text, shown(cell))), list(map(text, shown(again)))
+        old, new = _texts(cell), _texts(again)
         if len(old) != len(new):
             found.append(f"cell {cell.id!r} was saved with {len(old)} outputs and gives {len(new)}")
             continue

@@ -47,17 +47,17 @@ def resume(folder: Path, coders: nn.Module, optimiser: Adam, run: str) -> int:
         return 0
     try:
         with safe_open(path, "pt") as file:
-            said = file.metadata() or {}
+            said, names = file.metadata() or {}, list(file.keys())
             if said.get("run") != run:
                 raise ValueError(
                     f"{shown(path)} was left by another run ({_difference(said.get('run'), run)}); "
                     "give another folder, or remove that file to begin anew."
                 )
             coders.load_state_dict(
-                {n[7:]: file.get_tensor(n) for n in file.keys() if n.startswith("coders.")}
+                {n[7:]: file.get_tensor(n) for n in names if n.startswith("coders.")}
             )
             for name, parameter in coders.named_parameters():
-                keys = [k for k in file.keys() if k.startswith("adam.") and k.endswith(f".{name}")]
+                keys = [k for k in names if k.startswith("adam.") and k.endswith(f".{name}")]
                 state = {key.split(".")[1]: file.get_tensor(key) for key in keys}
                 if state:
                     optimiser.state[parameter] = {

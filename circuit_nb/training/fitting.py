@@ -138,7 +138,7 @@ def _step(
         loss, left = coders.losses(inputs, outputs, learning=done)
     if not math.isfinite(loss.item()):
         raise ValueError(
-            f"Training left the finite numbers at step {step}; give a smaller rate than {plan.rate}."
+            f"Training left the finite numbers at step {step}; give a rate below {plan.rate}."
         )
     loss.backward()
     optimiser.step()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from circuit_nb import hub
 from circuit_nb.bridge.opening import open_bridge
+from circuit_nb.bridge.protocol import parts_of
 from circuit_nb.model.devices import default_device, device_of
 from circuit_nb.model.replacement import Hook, ReplacementModel
 from circuit_nb.training.sequences import Batch
@@ -42,7 +43,7 @@ def open_model(
         model = hub.model_source(name).folder
         dtype = dtype or torch.float32
     bridge = open_bridge(model, place, dtype, tokenizer, None)
-    silent = _silent(int(bridge.cfg.n_layers), int(bridge.cfg.d_model))
+    silent = _silent(len(parts_of(bridge).blocks), int(bridge.cfg.d_model))
     opened = ReplacementModel(bridge, silent, name=name)
     opened.place_transcoders(opened.dtype)
     return opened

@@ -62,10 +62,10 @@ class Report:
 
     def __str__(self) -> str:
         told = (
-            f"{self.unexplained.mean():.3f} of the variance unexplained with {self.active.mean():.1f} "
-            f"features a token and layer, {self.dead.mean():.1%} dead; with every MLP replaced "
-            f"{self.same_top:.0%} of the likeliest tokens stay, and the loss is {self.loss_all:.2f} "
-            f"in place of {self.loss:.2f} nats"
+            f"{self.unexplained.mean():.3f} of the variance unexplained with "
+            f"{self.active.mean():.1f} features a token and layer, {self.dead.mean():.1%} dead; "
+            f"with every MLP replaced {self.same_top:.0%} of the likeliest tokens stay, and the "
+            f"loss is {self.loss_all:.2f} in place of {self.loss:.2f} nats"
         )
         if len(self.replacement):
             told += (

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         neuronpedia,
         panels,
         published,
+        training,
         transcoders,
     )
     from circuit_nb.analysis import prune, scores
@@ -71,6 +72,7 @@ __all__ = [
     "published",
     "scores",
     "sharing",
+    "training",
     "transcoders",
 ]
 

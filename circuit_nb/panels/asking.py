@@ -62,13 +62,11 @@ def held_or_read(outcome: Outcome, end: int) -> dict[Feature, float]:
 
 
 def fractions(outcome: Outcome, groups: Iterable[Group], end: int) -> dict[Group, float]:
-    """Activation after over activation before of every group of features, where known.
-
-    A feature that a switch holds counts with what it is held at.
+    """Mean of activation after over activation before, of the groups whose features were watched.
 
     Args:
         outcome: What the interventions did.
-        groups: Supernodes and nodes.
+        groups: Boxes; those without features are left out.
         end: How many tokens the prompt has.
     """
     before, after = outcome.before.activations, held_or_read(outcome, end)

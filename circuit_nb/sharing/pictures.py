@@ -10,7 +10,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from circuit_nb.figures.circuit import Circuit, circuit, curve
+from circuit_nb.figures.arrows import curve
+from circuit_nb.figures.circuit import Circuit, circuit
 from circuit_nb.figures.edges import PATH_OPACITY, PATH_WIDTH, STEPS
 from circuit_nb.figures.graph import graph_spec
 from circuit_nb.figures.scene import Scene

@@ -50,9 +50,10 @@ function drawCircuit(state) {
   }
   const focused = document.activeElement?.dataset?.key;
   const run = Switches.run(state.settings);
+  const less = (number) => run && Switches.changed(state.settings) && run.left[number] !== null && run.left[number] <= 0.25;
   const lines = draw("svg", { "aria-hidden": "true", width: layout.width, height: layout.height });
   [...layout.arrows].reverse().forEach((arrow) => lines.append(draw("path", {
-    d: arrow.path, fill: "none", "stroke-width": arrow.width, opacity: 0.7,
+    d: arrow.path, fill: "none", "stroke-width": arrow.width, opacity: less(arrow.ends[0]) ? 0.25 : 0.7,
     stroke: arrow.share > 0 ? view.style.raises : view.style.lowers,
   })));
   layout.arrows.filter((arrow) => arrow.told).forEach((arrow) => lines.append(

@@ -140,12 +140,18 @@ function drawAnswer(state) {
     make("span", { title: String(share) }, percent(share)));
   const parts = rows.map((row) => make("div", { class: "cnb-rowbar", "data-token": row.token },
     make("span", { title: row.token }, tokenText(row.token)),
-    make("span", { class: "cnb-bars" }, bar(row.share, view.style.grey), ...(row.now === null ? [] : [bar(row.now, view.style.raises)]))));
+    make("span", { class: "cnb-bars" }, bar(row.share, view.style.grey),
+      ...(row.now === null ? [] : [bar(row.now, view.style.raises)]))));
   if (after) parts.push(make("div", { class: "cnb-faint" }, "grey before, blue after"));
-  if (!outcomes) parts.push(make("div", { class: "cnb-empty" }, "This page was made without the model: it holds no outcomes of switches."));
-  if (changed && !run) parts.push(make("div", { class: "cnb-not", role: "status" }, "Not computed: this page holds every on/off combination, and each switch at its multipliers with the others as they were. "));
+  if (!outcomes) parts.push(empty("This page was made without the model: it holds no outcomes of switches."));
+  if (changed && !run) {
+    parts.push(make("div", { class: "cnb-not", role: "status" }, "Not computed: this page holds the on/off combinations " +
+      "of up to 8 switches, and each switch at its multipliers with the others as they were."));
+  }
   byId("answer").replaceChildren(...parts);
-  const continued = outcomes && outcomes.new_tokens ? [["before", outcomes.before.text], ...(after ? [["after", run.text]] : [])] : [];
+  const continued = [];
+  if (outcomes && outcomes.new_tokens) continued.push(["before", outcomes.before.text]);
+  if (continued.length && after) continued.push(["after", run.text]);
   byId("texts").replaceChildren(...continued.map(([when, text]) => make("div", { class: "cnb-text" },
     make("span", { class: "cnb-faint" }, `${when} `), graph.prompt, make("b", {}, text))));
 }

@@ -15,13 +15,16 @@ function facts(node) {
 const empty = (text) => make("div", { class: "cnb-empty" }, text);
 const head = (text) => make("div", { class: "cnb-faint cnb-head" }, text);
 
+const meter = (weight, top) => make("td", { class: "cnb-meter" }, make("span", {
+  class: `cnb-bar cnb-${weight > 0 ? "plus" : "minus"}`, title: weight > 0 ? "raises" : "lowers",
+  style: { width: `${Math.max(1, Math.round((44 * Math.abs(weight)) / top))}px` },
+}));
+
 function row(number, weight, top) {
   const node = nodes[number];
   return make("tr", { "data-node": node.id, tabindex: 0, role: "option", title: node.title },
     make("td", {}, node.name, " ", make("span", { class: "cnb-faint" }, node.place)),
-    make("td", { class: "cnb-meter" }, make("span", {
-      class: `cnb-bar cnb-${weight > 0 ? "plus" : "minus"}`, style: { width: `${Math.max(1, Math.round((44 * Math.abs(weight)) / top))}px` },
-    })),
+    meter(weight, top),
     make("td", { class: "cnb-number" }, signed(weight)));
 }
 
@@ -45,11 +48,12 @@ function connections(state) {
 function findPaths(start, end, most = 6) {
   const chains = nodes.map(() => []);
   chains[start] = [{ share: 1, nodes: [start] }];
-  const rising = [...nodes.keys()].filter((n) => nodes[n].kind === "feature").concat([...nodes.keys()].filter((n) => nodes[n].kind === "target"));
+  const ofKind = (kind) => [...nodes.keys()].filter((n) => nodes[n].kind === kind);
+  const rising = [...ofKind("feature"), ...ofKind("target")];
   for (const n of rising) {
     if (n === start) continue;
     const by = inputs[n].filter(([s]) => chains[s].length)
-      .map(([s, w]) => [s, Math.abs(w) / node0(nodes[n].into)])
+      .map(([s, w]) => [s, Math.abs(w) / Math.max(nodes[n].into, 1e-10)])
       .sort((a, b) => b[1] * chains[b[0]][0].share - a[1] * chains[a[0]][0].share).slice(0, most);
     chains[n] = by.flatMap(([s, share]) => chains[s].map((c) => ({ share: share * c.share, nodes: [...c.nodes, n] })))
       .sort((a, b) => b.share - a.share).slice(0, most);
@@ -57,7 +61,6 @@ function findPaths(start, end, most = 6) {
   return start === end ? [] : chains[end].map((chain) => ({ ...chain, sign: chain.nodes.slice(1).reduce((sign, n, i) =>
     sign * Math.sign(inputs[n].find(([s]) => s === chain.nodes[i])[1]), 1) }));
 }
-const node0 = (value) => Math.max(value, 1e-10);
 
 function paths(state) {
   const [from, to] = state.ends;
@@ -74,9 +77,12 @@ function paths(state) {
   const rows = found.map((path) => {
     const lit = state.paths.some((p) => same(p, path)), chain = path.nodes.map((n) => nodes[n].name).join(" → ");
     const toggle = () => update({ paths: lit ? state.paths.filter((p) => !same(p, path)) : [...state.paths, path] });
-    return make("tr", { class: lit ? "cnb-on" : "", "data-path": path.nodes.join(), tabindex: 0, role: "option", "aria-selected": String(lit), title: chain, onclick: toggle },
+    return make("tr", {
+      class: lit ? "cnb-on" : "", "data-path": path.nodes.join(), tabindex: 0, role: "option",
+      "aria-selected": String(lit), title: chain, onclick: toggle,
+    },
       make("td", { class: "cnb-number" }, percent(path.share)),
-      make("td", { class: "cnb-meter" }, make("span", { class: `cnb-bar cnb-${path.sign > 0 ? "plus" : "minus"}`, title: path.sign > 0 ? "raises" : "lowers", style: { width: `${Math.max(1, Math.round((44 * path.share) / top))}px` } })),
+      meter(path.sign * path.share, top),
       make("td", { class: "cnb-chain" }, chain));
   });
   return [tools, title, make("div", { class: "cnb-scroll" }, make("table", { role: "listbox" }, make("tbody", {}, ...rows))),
@@ -97,15 +103,19 @@ function effects(card) {
   if (!both.length) return [empty("No logit effects are known.")];
   const top = Math.max(...both.map(([, v]) => Math.abs(v)));
   return both.map(([token, value]) => make("div", { class: "cnb-rowbar" }, make("span", { title: token }, tokenText(token)),
-    make("span", { class: "cnb-bars" }, make("div", {}, make("i", { style: { width: `${(70 * Math.abs(value)) / top}%`, background: value > 0 ? view.style.raises : view.style.lowers } }), make("span", {}, signed(value))))));
+    make("span", { class: "cnb-bars" }, make("div", {}, make("i", { style: {
+      width: `${(70 * Math.abs(value)) / top}%`, background: value > 0 ? view.style.raises : view.style.lowers,
+    } }), make("span", {}, signed(value))))));
 }
 
 function feature(state) {
   const node = nodes[state.selected];
-  if (!node || node.kind !== "feature") return [empty(node ? `${node.title}: only features have a card.` : "Select a feature to see what it fires on and what it promotes.")];
+  if (!node) return [empty("Select a feature to see what it fires on and what it promotes.")];
+  if (node.kind !== "feature") return [empty(`${node.title}: only features have a card.`)];
   const card = cards[`${node.layer}-${node.index}`];
   const here = graph.tokens.map((token) => [token, 0]);
-  nodes.filter((n) => n.kind === "feature" && n.layer === node.layer && n.index === node.index).forEach((n) => { here[n.position][1] = n.activation; });
+  const same = (n) => n.kind === "feature" && n.layer === node.layer && n.index === node.index;
+  nodes.filter(same).forEach((n) => { here[n.position][1] = n.activation; });
   const parts = [make("h3", {}, node.name), make("div", { class: "cnb-faint" }, facts(node).join(" · ")),
     head("fires on, in this prompt"), example(here)];
   if (!card) return [...parts, empty("This page holds no card of this feature.")];
@@ -116,7 +126,9 @@ function feature(state) {
     parts.push(head(`activations, ${short(card.histogram[1][0])} to ${short(card.histogram[1].at(-1))}`),
       make("div", { class: "cnb-histogram" }, ...card.histogram[0].map((c) => make("i", { style: { height: `${(100 * c) / top}%` } }))));
   }
-  if (card.url && card.url.startsWith("https://")) parts.push(make("a", { href: card.url, rel: "noopener noreferrer", target: "_blank" }, "page about this feature"));
+  if (card.url && card.url.startsWith("https://")) {
+    parts.push(make("a", { href: card.url, rel: "noopener noreferrer", target: "_blank" }, "page about this feature"));
+  }
   return parts;
 }
 
@@ -127,13 +139,15 @@ function aboutPage() {
   return [make("p", {}, about.contents),
     head("numbers, settings and citation, for a paper"), area(about.paper, 6),
     head("embed this view in another page"),
-    area(`<iframe src="${encodeURI(file)}${location.hash}" width="100%" height="900" style="border:0" loading="lazy" title="circuit"></iframe>`, 3),
-    make("div", { class: "cnb-bar-row" }, save("graph as SVG", () => saveGraph(false)), save("graph as PNG", () => saveGraph(true)), save("print", () => print()))];
+    area(`<iframe src="${encodeURI(file)}${location.hash}" width="100%" height="900" style="border:0" ` +
+      `loading="lazy" title="circuit"></iframe>`, 3),
+    make("div", { class: "cnb-bar-row" }, save("graph as SVG", () => saveGraph(false)),
+      save("graph as PNG", () => saveGraph(true)), save("print", () => print()))];
 }
 
 function saveGraph(png) {
   const copy = Picture.svg().cloneNode(true), [, , width, height] = copy.getAttribute("viewBox").split(" ").map(Number);
-  fill(copy, { xmlns: "http://www.w3.org/2000/svg", width, height, "font-family": "system-ui, Arial, sans-serif", fill: view.style.grey }, []);
+  fill(copy, { width, height, "font-family": "system-ui, Arial, sans-serif", fill: view.style.grey }, []);
   copy.querySelectorAll("path, .ring").forEach((shape) => shape.setAttribute("fill", "none"));
   const url = URL.createObjectURL(new Blob([new XMLSerializer().serializeToString(copy)], { type: "image/svg+xml" }));
   const give = (href, name) => make("a", { href, download: name }).click();

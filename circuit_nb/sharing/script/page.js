@@ -1,6 +1,8 @@
 // The state of the page, what changes it, and the fragment of the address that opens a state.
 
-const TABS = { connections: ["Connections", connections], paths: ["Paths", paths], feature: ["Feature", feature], about: ["About", aboutPage] };
+const TABS = {
+  connections: ["Connections", connections], paths: ["Paths", paths], feature: ["Feature", feature], about: ["About", aboutPage],
+};
 const start = {
   selected: numberOf.get(view.selected) ?? null,
   tab: TABS[view.tab] ? view.tab : "connections",
@@ -27,7 +29,8 @@ function fromFragment() {
 function toFragment() {
   const parts = [];
   if (state.selected !== null) parts.push(`select=${nodes[state.selected].id}`);
-  if (outcomes && Switches.key(state.settings) !== outcomes.start) parts.push(`switches=${Switches.key(state.settings).replaceAll(" ", ",")}`);
+  const settings = Switches.key(state.settings);
+  if (outcomes && settings !== outcomes.start) parts.push(`switches=${settings.replaceAll(" ", ",")}`);
   if (state.tab !== "connections") parts.push(`tab=${state.tab}`);
   if (state.level !== start.level) parts.push(`kept=${view.levels[state.level]}`);
   try {
@@ -63,7 +66,8 @@ function show() {
   Picture.lay(state);
   Picture.select(state);
   const node = nodes[state.selected];
-  byId("said").textContent = node ? node.title + (Picture.has(state.selected) ? "" : ", not in the picture: raise the share of influence") : "";
+  const missing = Picture.has(state.selected) ? "" : ", not in the picture: raise the share of influence";
+  byId("said").textContent = node ? node.title + missing : "";
   drawPanel();
 }
 
@@ -82,7 +86,8 @@ function drawPanel() {
   }, title)));
   const panel = byId("panel"), focused = document.activeElement?.dataset?.node, inside = panel.contains(document.activeElement);
   panel.replaceChildren(...TABS[state.tab][1](state));
-  if (inside) ([...panel.querySelectorAll("[data-node]")].find((e) => e.dataset.node === focused) || panel).focus({ preventScroll: true });
+  const again = [...panel.querySelectorAll("[data-node]")].find((e) => e.dataset.node === focused);
+  if (inside) (again || panel).focus({ preventScroll: true });
 }
 
 // Nodes whose name, title, or promoted tokens hold every word; the most influential first.
@@ -90,8 +95,10 @@ function find(text) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   const place = /^l?(\d+)\s*[/:#,. -]\s*#?(\d+)$/i.exec(text.trim());
   if (!words.length) return [];
-  const told = (node) => [node.name, node.title, ...(cards[`${node.layer}-${node.index}`]?.promotes || []).map(([t]) => t)].join(" ").toLowerCase();
-  const fits = (node) => (place ? node.layer === Number(place[1]) && node.index === Number(place[2]) : words.every((w) => told(node).includes(w)));
+  const promoted = (node) => (cards[`${node.layer}-${node.index}`]?.promotes || []).map(([token]) => token);
+  const told = (node) => [node.name, node.title, ...promoted(node)].join(" ").toLowerCase();
+  const isAt = (node) => node.layer === Number(place[1]) && node.index === Number(place[2]);
+  const fits = (node) => (place ? isAt(node) : words.every((w) => told(node).includes(w)));
   const rank = (node) => (words.every((w) => node.name.toLowerCase().includes(w)) ? 1 : 0);
   return nodes.map((node, number) => [node, number]).filter(([node]) => fits(node))
     .sort(([a], [b]) => rank(b) - rank(a) || b.influence - a.influence).slice(0, 12).map(([, number]) => number);
@@ -118,7 +125,8 @@ function go(way) {
   }
   if (!walk || !walk.includes(state.selected)) {
     const here = Picture.places().get(state.selected);
-    walk = here ? [...Picture.places().values()].filter((p) => Math.abs(p[2] - here[2]) < 8).sort((a, b) => a[1] - b[1]).map((p) => p[0]) : [];
+    const row = [...Picture.places().values()].filter((p) => here && Math.abs(p[2] - here[2]) < 8);
+    walk = row.sort((a, b) => a[1] - b[1]).map((p) => p[0]);
   }
   const next = walk[walk.indexOf(state.selected) + (way === "right" ? 1 : -1)];
   if (next !== undefined) select(next);
@@ -157,7 +165,10 @@ document.addEventListener("click", (event) => {
   if (!hit) return;
   if (hit.dataset.tab) { update({ tab: hit.dataset.tab }); byId("tabs").querySelector('[tabindex="0"]').focus(); return; }
   if (hit.dataset.mark !== undefined) {
-    byId("panel").replaceChildren(head("nodes in this mark"), make("table", { role: "listbox" }, make("tbody", {}, ...hit.dataset.mark.split(" ").map((n) => make("tr", { "data-node": nodes[n].id, tabindex: 0, role: "option" }, make("td", {}, nodes[n].title))))));
+    const rows = hit.dataset.mark.split(" ").map((n) =>
+      make("tr", { "data-node": nodes[n].id, tabindex: 0, role: "option" }, make("td", {}, nodes[n].title)));
+    byId("panel").replaceChildren(head("nodes in this mark"),
+      make("table", { role: "listbox" }, make("tbody", {}, ...rows)));
     return;
   }
   byId("found").hidden = true;
@@ -173,11 +184,15 @@ byId("level").max = view.levels.length - 1;
 byId("level").addEventListener("input", (event) => update({ level: Number(event.target.value) }));
 byId("errors").addEventListener("change", (event) => update({ errors: event.target.checked }));
 byId("links").addEventListener("change", (event) => update({ links: event.target.value }));
-[["closer", 1.25], ["further", 0.8], ["whole", 0]].forEach(([id, factor]) => byId(id).addEventListener("click", () => Picture.zoom(factor)));
+[["closer", 1.25], ["further", 0.8], ["whole", 0]].forEach(([id, factor]) =>
+  byId(id).addEventListener("click", () => Picture.zoom(factor)));
 window.addEventListener("hashchange", () => update({ ...start, ...fromFragment() }));
 new ResizeObserver(() => show()).observe(byId("graph").parentElement);
 const [held, all, edgesHeld, edgesAll] = graph.held;
-byId("circuit-note").textContent = `replacement score ${percent(about.scores.replacement)} · completeness ${percent(about.scores.completeness)} · on arrows: share of the input`;
-byId("footer").textContent = `${held} of ${all} nodes and ${edgesHeld} of ${edgesAll} edges of the graph are in this page. ● feature  ◇ error  ■ token, output · edges of the selected node: blue raises, orange lowers. circuit-nb ${about.version}`;
+const { replacement, completeness } = about.scores;
+byId("circuit-note").textContent = `replacement score ${percent(replacement)} · completeness ${percent(completeness)} · ` +
+  "on arrows: share of the input";
+byId("footer").textContent = `${held} of ${all} nodes and ${edgesHeld} of ${edgesAll} edges of the graph are in this page. ` +
+  `● feature  ◇ error  ■ token, output · edges of the selected node: blue raises, orange lowers. circuit-nb ${about.version}`;
 byId("reset").hidden = byId("undo").hidden = !outcomes;
 show();

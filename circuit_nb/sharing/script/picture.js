@@ -18,7 +18,8 @@ const Picture = (() => {
     if (kind === "feature") return draw("circle", { cx: x, cy: y, r: half, fill: colour });
     if (kind === "error") {
       const far = 1.3 * half;
-      return draw("path", { d: `M${x} ${y - far}l${far} ${far}l${-far} ${far}l${-far} ${-far}z`, stroke: colour, "pointer-events": "all" });
+      const d = `M${x} ${y - far}l${far} ${far}l${-far} ${far}l${-far} ${-far}z`;
+      return draw("path", { d, stroke: colour, "pointer-events": "all" });
     }
     return draw("rect", { x: x - half, y: y - half, width: 2 * half, height: 2 * half, fill: colour });
   }
@@ -44,7 +45,8 @@ const Picture = (() => {
     frame = [0, 0, picture.width, picture.height];
     svg = draw("svg", { viewBox: frame.join(" "), "font-family": "inherit", role: "img", "aria-label": picture.summary },
       draw("g", { class: "tick" }, ...picture.ticks.map(tick)),
-      draw("g", {}, ...picture.lines.map(([d, stroke, width, opacity]) => draw("path", { d, stroke, "stroke-width": width, opacity }))),
+      draw("g", {}, ...picture.lines.map(([d, stroke, width, opacity]) =>
+        draw("path", { d, stroke, "stroke-width": width, opacity }))),
       under,
       draw("g", {}, ...picture.nodes.map(([n, x, y, size, opacity, colour]) =>
         draw("g", { class: "node", "data-node": nodes[n].id, opacity },
@@ -91,7 +93,8 @@ const Picture = (() => {
 
   const cross = (n) => {
     const [, x, y, size] = places.get(n), half = (size + 4) / 2;
-    return draw("path", { d: `M${x - half} ${y - half}l${2 * half} ${2 * half}m${-2 * half} 0l${2 * half} ${-2 * half}`, stroke: lowers, "stroke-width": 2 });
+    const d = `M${x - half} ${y - half}l${2 * half} ${2 * half}m${-2 * half} 0l${2 * half} ${-2 * half}`;
+    return draw("path", { d, stroke: lowers, "stroke-width": 2 });
   };
 
   // Names of the selected node and of the strongest ends of its edges, where there is room.
@@ -101,7 +104,8 @@ const Picture = (() => {
     taken.push(...[...places.values()].map(([, x, y, size]) => ({ x: x - size / 2, y: y - size / 2, width: size, height: size })));
     const clear = (b) => b.x > 2 && b.y > 2 && b.x + b.width < shown.width - 2 && b.y + b.height < shown.height - 2 &&
       taken.every((t) => b.x > t.x + t.width || t.x > b.x + b.width || b.y > t.y + t.height || t.y > b.y + b.height);
-    const wanted = [state.selected, ...inputs[state.selected].slice(0, 6).map(([n]) => n), ...outputs[state.selected].slice(0, 3).map(([n]) => n)];
+    const ends = [...inputs[state.selected].slice(0, 6), ...outputs[state.selected].slice(0, 3)];
+    const wanted = [state.selected, ...ends.map(([n]) => n)];
     for (const n of wanted) {
       if (named.has(n) || !places.has(n) || !nodes[n].short) continue;
       const [, x, y, size] = places.get(n), label = nodes[n].short;
@@ -124,8 +128,11 @@ const Picture = (() => {
     under.replaceChildren();
     over.replaceChildren();
     for (const path of state.paths) {
-      const d = path.nodes.slice(1).map((n, i) => places.has(n) && places.has(path.nodes[i]) ? curve(path.nodes[i], n) : "").join("");
-      under.append(draw("path", { d, stroke: path.sign > 0 ? raises : lowers, "stroke-width": pathWidth, opacity: pathOpacity, class: "path" }));
+      const steps = path.nodes.slice(1).map((n, i) => [path.nodes[i], n]).filter((ends) => ends.every((n) => places.has(n)));
+      under.append(draw("path", {
+        d: steps.map(([a, b]) => curve(a, b)).join(""), stroke: path.sign > 0 ? raises : lowers,
+        "stroke-width": pathWidth, opacity: pathOpacity, class: "path",
+      }));
       over.append(...path.nodes.filter((n) => places.has(n) && nodes[n].kind === "feature").map((n) => ring(n, 4, raises, 2)));
     }
     over.append(...view.pinned.filter((n) => places.has(n)).map((n) => ring(n, 5, grey, 1)));

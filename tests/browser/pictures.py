@@ -1,6 +1,6 @@
 """Pictures for README and docs: the explorer as it is, in light and dark JupyterLab.
 
-    python tests/browser/pictures.py
+    python tests/browser/pictures.py [NAME ...]
 
 Writes into `docs/images`: `explorer-*` (Texas off, California in its place), `panels-*` (as it
 opens, with the numbers of docs/concepts.md), and, where the published graphs are at hand, `gemma`.
@@ -79,25 +79,33 @@ def numbered(reader: Reader) -> None:
         reader.explorer.get_by_role("tab", name=title).evaluate(NUMBER, number)
 
 
-def main() -> None:
-    """Take all pictures."""
-    for theme in ("light", "dark"):
-        with opened("dallas_austin.ipynb", theme) as reader:
-            numbered(reader)
-            keep(reader.page, reader, f"panels-{theme}")
-        with opened("dallas_austin.ipynb", theme) as reader:
-            reader.switch("Texas")
-            reader.expect(lambda r: r.answer() != "Austin", "Texas is off")
-            reader.swap_in(OAKLAND, "California")
-            reader.expect(lambda r: r.answer() == "Sacramento", "California is in")
-            keep(reader.page, reader, f"explorer-{theme}")
-    if PUBLISHED.is_file():
+def take(name: str, theme: str) -> None:
+    """Take one picture."""
+    cell = ""
+    if name == "gemma":
         cell = (
             "from circuit_nb import explore, neuronpedia\n"
             f"explore(neuronpedia.read({str(PUBLISHED)!r}), propose=True)"
         )
-        with opened("published.ipynb", "light", cell) as reader:
-            keep(reader.page, reader, "gemma")
+    with opened("published.ipynb" if cell else "dallas_austin.ipynb", theme, cell) as reader:
+        if name == "panels":
+            numbered(reader)
+        elif name == "explorer":
+            reader.switch("Texas")
+            reader.expect(lambda r: r.answer() != "Austin", "Texas is off")
+            reader.swap_in(OAKLAND, "California")
+            reader.expect(lambda r: r.answer() == "Sacramento", "California is in")
+        keep(reader.page, reader, name if cell else f"{name}-{theme}")
+
+
+def main() -> None:
+    """Take all pictures, or those of the names given."""
+    names = sys.argv[1:] or [f"{n}-{t}" for n in ("panels", "explorer") for t in ("light", "dark")]
+    if not sys.argv[1:] and PUBLISHED.is_file():
+        names.append("gemma")
+    for name in names:
+        kind, _, theme = name.partition("-")
+        take(kind, theme or "light")
 
 
 if __name__ == "__main__":

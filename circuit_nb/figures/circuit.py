@@ -81,9 +81,7 @@ def circuit(
     shares = _shares(graph, tuple(groups)) * ~_outer(groups, guests)
     drawn = strongest(shares)
     measures = Measures(graph)
-    names = [
-        g.name if isinstance(g, Supernode) else told_name(measures, g, labels) for g in groups
-    ]
+    names = [g.name if isinstance(g, Supernode) else told_name(measures, g, labels) for g in groups]
     told = [
         (badges or {}).get(g) or _told(graph, g, fractions or {}, answers or {}) for g in groups
     ]

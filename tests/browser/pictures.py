@@ -29,7 +29,8 @@ OAKLAND = "Fact: the capital of the state containing Oakland is"
 TABS = {2: "Connections", 3: "Paths", 4: "Feature", 6: "Switches"}
 NUMBER = """(element, number) => {
   const at = element.getBoundingClientRect();
-  const out = element.getAttribute("role") === "tab" ? 8 : 19, badge = document.createElement("div");
+  const out = element.getAttribute("role") === "tab" ? 8 : 19;
+  const badge = document.createElement("div");
   badge.textContent = number;
   badge.style.cssText = `position: fixed; z-index: 99; width: 18px; height: 18px; color: #fff;
     border-radius: 50%; background: #0072b2; font: 600 12px/18px sans-serif; text-align: center;

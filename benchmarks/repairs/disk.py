@@ -120,12 +120,13 @@ for options in OPTIONS:
 @case(7, "circuit-nb attribute runs out of memory")
 def exhausted() -> str:
     import circuit_nb
+    from circuit_nb import attribution
     from circuit_nb.__main__ import main
 
     def attribute(*_: object, **__: object) -> None:
         raise MemoryError
 
-    circuit_nb.attribute = attribute
+    circuit_nb.attribute = attribution.attribute = attribute
     try:
         status = main(["attribute", "--prompt", "Dallas is", "-o", "/tmp/x.html"])
     except MemoryError as error:

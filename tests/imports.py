@@ -22,6 +22,7 @@ FLOORS = (
     {"attribution", "intervention"},
     {"cards"},
     {"evidence"},
+    {"graphsets"},
     {"panels"},
     {"demo", "making"},
     {"__main__"},

@@ -129,7 +129,9 @@ def _rows(path: Path) -> Iterator[Any]:
                 if text.strip():
                     yield text if path.suffix == ".txt" else _json(text, path, number)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{shown(path)} is not text in UTF-8 that can be read: {error}.") from error
+        raise ValueError(
+            f"{shown(path)} is not text in UTF-8 that can be read: {error}."
+        ) from error
 
 
 def _json(text: str, path: Path, number: int) -> Any:

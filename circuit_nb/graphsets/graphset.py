@@ -17,6 +17,7 @@ from circuit_nb.graphsets import profiles_file
 from circuit_nb.graphsets.folder import Entry, Folder
 from circuit_nb.graphsets.patterns import Common, Comparison, common, compare
 from circuit_nb.graphsets.profile import Profile, profile
+from circuit_nb.graphsets.prompts_map import PromptsMap, prompts_map
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +81,9 @@ class GraphSet:
     def of_entries(cls, folder: Folder, entries: Iterable[Entry]) -> GraphSet:
         """Those of some prompts of a folder that are there."""
         there = folder.done()
-        found = (Place(e.name, folder.graph(e.name), e.metadata) for e in entries if e.name in there)
+        found = (
+            Place(e.name, folder.graph(e.name), e.metadata) for e in entries if e.name in there
+        )
         return cls(tuple(found), folder)
 
     @classmethod
@@ -229,3 +232,10 @@ class GraphSet:
         """What tells this set from another; see `patterns.compare`."""
         labels = {**other.labels, **self.labels}
         return compare(self.profiles, other.profiles, by=by, labels=labels, seed=seed)
+
+    def map(self, *, by: str = "role") -> PromptsMap:
+        """Prompts by circuit, and whose is another; see `prompts_map.prompts_map`."""
+        names = [
+            p.prompt or place.name for place, p in zip(self.places, self.profiles, strict=True)
+        ]
+        return prompts_map(self.profiles, names, by=by, labels=self.labels)

@@ -76,7 +76,12 @@ class Common:
         """The circuit they make: each node with its share of the prompts."""
         from circuit_nb.figures.sets import average_circuit_figure
 
-        return average_circuit_figure(self)
+        def row(unit: Unit) -> tuple[int, int, int]:
+            return unit.layer, unit.role, unit.index
+
+        nodes = {row(f.units[0]): (f.label, f.share, f.mean) for f in self.features}
+        edges = [(row(e.units[0]), row(e.units[1]), e.share, e.mean) for e in self.edges]
+        return average_circuit_figure(nodes, edges, self.roles.names, self.n_prompts)
 
 
 def common(

@@ -39,7 +39,9 @@ def read(path: Path) -> dict[str, tuple[Stamp, Profile]]:
         pieces = {name: np.split(arrays[name], cuts[:-1, ends[name]]) for name in _ARRAYS}
         found: dict[str, tuple[Stamp, Profile]] = {}
         for i, (name, size, time, prompt, tokens, answer) in enumerate(rows):
-            numbers: dict[str, Any] = dict(zip(_NUMBERS, arrays["numbers"][i].tolist(), strict=True))
+            numbers: dict[str, Any] = dict(
+                zip(_NUMBERS, arrays["numbers"][i].tolist(), strict=True)
+            )
             numbers |= {k: int(v) for k, v in numbers.items() if k.startswith("n_")}
             texts = {"prompt": prompt, "tokens": tuple(tokens), "answer": answer}
             parts: dict[str, Any] = {key: pieces[key][i] for key in _ARRAYS}
@@ -52,8 +54,7 @@ def write(path: Path, profiles: Mapping[str, tuple[Stamp, Profile]]) -> None:
     """Write profiles. Where the folder cannot be written to, they are made again next time."""
     every = list(profiles.values())
     rows = [
-        [name, *stamp, p.prompt, list(p.tokens), p.answer]
-        for name, (stamp, p) in profiles.items()
+        [name, *stamp, p.prompt, list(p.tokens), p.answer] for name, (stamp, p) in profiles.items()
     ]
     numbers = [[float(getattr(p, name)) for name in _NUMBERS] for _, p in every]
     counts = [[len(p.features), len(p.edges), len(p.words)] for _, p in every]

@@ -81,9 +81,7 @@ class Ray:
                 ray.kill(worker)
 
 
-def _through(
-    ray: Any, workers: list[Any], job: Job, waiting: deque[Task]
-) -> Iterator[Done]:
+def _through(ray: Any, workers: list[Any], job: Job, waiting: deque[Task]) -> Iterator[Done]:
     """Compute tasks, one at a time on each actor."""
     free, running = deque(workers), dict[Any, tuple[Any, Task]]()
     while waiting or running:

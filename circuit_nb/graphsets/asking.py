@@ -14,7 +14,7 @@ import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from circuit_nb.files import shown
 
@@ -68,9 +68,9 @@ def template(
         )
     rows: Iterable[Mapping[str, Any]]
     if isinstance(slots, Mapping):
-        rows = (
-            dict(zip(slots, words, strict=True)) for words in itertools.product(*slots.values())
-        )
+        words = cast("Mapping[str, Iterable[Any]]", slots)
+        every = itertools.product(*words.values())
+        rows = (dict(zip(words, some, strict=True)) for some in every)
     else:
         rows = slots
     found: list[Ask] = []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
@@ -13,7 +14,7 @@ from circuit_nb.graphsets.folder import Entry, Folder
 from circuit_nb.graphsets.graphset import GraphSet
 from circuit_nb.graphsets.naming import Settings, fingerprint, name_of
 from circuit_nb.graphsets.ray_engine import Ray
-from circuit_nb.graphsets.work import Done, Job, Source, Task
+from circuit_nb.graphsets.work import Job, Source, Task
 
 if TYPE_CHECKING:
     from circuit_nb.model.replacement import ReplacementModel
@@ -72,7 +73,7 @@ def attribute_many(
     place.add(entries)
     there = place.done()
     open_tasks = list({t.name: t for t in tasks if t.name not in there}.values())
-    job = Job(Source.of(model, known), os.path.abspath(folder), settings)
+    job = Job(Source.of(model, known), str(Path(folder).resolve()), settings)
     if open_tasks:
         n = len({t.name for t in tasks})
         with tqdm(
@@ -83,7 +84,7 @@ def attribute_many(
 
 
 def _run(
-    engine: Engine, model: ReplacementModel, job: Job, tasks: list[Task], bar: tqdm[Done]
+    engine: Engine, model: ReplacementModel, job: Job, tasks: list[Task], bar: tqdm[Any]
 ) -> None:
     """Compute what is missing."""
     done = n_failed = 0

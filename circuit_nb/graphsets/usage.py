@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,8 @@ MOST_CELLS = 2 * 10**8
 """A matrix has at most so many numbers; columns that more prompts use go before others."""
 
 
-class Unit(NamedTuple):
+@dataclass(frozen=True, order=True, slots=True)
+class Unit:
     """A feature, a token or the answer, where it stands in all prompts."""
 
     layer: int
@@ -72,7 +72,7 @@ def edges(profiles: Sequence[Profile], roles: Roles, least: int = 1) -> Usage:
     rows: list[Ints] = []
     for p, where in zip(profiles, roles.of, strict=True):
         tokens = np.stack([np.full(len(where), -1), where, np.full(len(where), -1)], axis=1)
-        units = np.concatenate([_placed(p, where), tokens, [ANSWER]])
+        units = np.concatenate([_placed(p, where), tokens, np.array([[-2, -1, -1]])])
         rows.append(units[p.edges].reshape(-1, 6))
     return _matrix(rows, [p.flow for p in profiles], 6, least)
 

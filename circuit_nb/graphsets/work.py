@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from circuit_nb.attribution.compute import attribute
 from circuit_nb.files import check_writable, said
@@ -93,7 +94,8 @@ def _pinned(name: str, revision: str | None) -> str:
     """A Hub id with the commit that was read; a folder by its whole path."""
     if revision is not None and "@" not in name:
         return f"{name}@{revision}"
-    return os.path.abspath(name) if os.path.isdir(name) else name
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.is_dir() else name
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,7 @@ def prompts_figure(
         (~outliers, POSITIVE, "circle", "like the others"),
         (outliers, NEGATIVE, "diamond", "another circuit"),
     ):
-        here = np.flatnonzero(mask).tolist()
+        here: list[int] = np.flatnonzero(mask).tolist()
         few = len(here) <= APART
         data.append(
             {

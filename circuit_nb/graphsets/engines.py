@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from typing import Protocol
 
+import torch
+
 from circuit_nb.graphsets.work import Done, Job, Task, compute, failed
 from circuit_nb.model.replacement import ReplacementModel
 
@@ -99,7 +101,7 @@ def _cores() -> int:
 
 
 def _pool(n: int, job: Job) -> ProcessPoolExecutor:
-    threads = max(1, _cores() // n)
+    threads = max(1, torch.get_num_threads() // n)
     # Not forked: a copy of a process that has run threads may wait for them forever.
     return ProcessPoolExecutor(n, get_context("spawn"), _begin, (job, threads))
 
@@ -134,8 +136,6 @@ def _begin(job: Job, threads: int) -> None:
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
-    import torch
-
     torch.set_num_threads(threads)
 
 

@@ -1,4 +1,4 @@
-"""What published graphs of one task share, what tells some from others, and that chance does not."""
+"""What published graphs of one task share, what tells some from others, and chance from nothing."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def _points(
 def usage_figure(
     prompts: Sequence[str], features: Sequence[str], influence: npt.NDArray[Any]
 ) -> go.Figure:
-    """How influential features are on prompts, as a heat map.
+    """How influential features are on prompts, as a heat map; colours are square roots.
 
     Args:
         prompts: Names of the rows.
@@ -165,7 +165,9 @@ def usage_figure(
         for p, row in zip(prompts, influence.tolist(), strict=True)
     ]
     cell = 20 if len(rows) <= 60 else max(4, 1200 // len(rows))
-    spec = signed_map(np.asarray(influence, dtype=np.float64), rows, columns, hover, cell=cell)
+    spec = signed_map(
+        np.sqrt(np.asarray(influence, dtype=np.float64)), rows, columns, hover, cell=cell
+    )
     left = max((text_width(c, SMALL) for c in columns), default=0)
     layout = spec["layout"]
     layout["xaxis"] |= {"tickangle": -60, "tickfont": {"size": SMALL}}
@@ -205,7 +207,7 @@ def prompts_figure(
                 "x": points[here, 0].tolist(),
                 "y": points[here, 1].tolist(),
                 "name": name,
-                "text": [plotly_text(shorten(prompts[i], 24)) for i in here] if few else None,
+                "text": [plotly_text(shorten(prompts[i], 30)) for i in here] if few else None,
                 "textposition": "top center",
                 "textfont": {"size": SMALL, "color": GREY},
                 "cliponaxis": False,

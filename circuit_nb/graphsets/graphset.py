@@ -18,6 +18,7 @@ from circuit_nb.graphsets.folder import Entry, Folder
 from circuit_nb.graphsets.patterns import Common, Comparison, common, compare
 from circuit_nb.graphsets.profile import Profile, profile
 from circuit_nb.graphsets.prompts_map import PromptsMap, prompts_map
+from circuit_nb.graphsets.roles import distinct_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -235,7 +236,8 @@ class GraphSet:
 
     def map(self, *, by: str = "role") -> PromptsMap:
         """Prompts by circuit, and whose is another; see `prompts_map.prompts_map`."""
-        names = [
-            p.prompt or place.name for place, p in zip(self.places, self.profiles, strict=True)
+        names = distinct_names([p.tokens for p in self.profiles])
+        named = [
+            f"{name} → {p.answer.strip()}" for name, p in zip(names, self.profiles, strict=True)
         ]
-        return prompts_map(self.profiles, names, by=by, labels=self.labels)
+        return prompts_map(self.profiles, named, by=by, labels=self.labels)

@@ -105,3 +105,14 @@ def _name(
         last = "" if back == -1 else f" {back}"
         return f"[after {first.strip()}{last}]" if first else f"[{back}]"
     return "?"
+
+
+def distinct_names(prompts: Sequence[Sequence[str]]) -> list[str]:
+    """Short names of prompts: the words that not all share; a whole prompt where there are none."""
+    found: list[str] = []
+    for tokens, places in zip(prompts, _shared(prompts), strict=True):
+        own = "".join(
+            token for token, (_, back) in zip(tokens, places, strict=True) if back
+        ).strip()
+        found.append(own or "".join(tokens[1:]).strip())
+    return found

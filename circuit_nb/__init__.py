@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         neuronpedia,
         panels,
         published,
+        training,
         transcoders,
     )
     from circuit_nb.analysis import prune, scores
@@ -75,6 +76,7 @@ __all__ = [
     "prune",
     "published",
     "scores",
+    "training",
     "transcoders",
 ]
 

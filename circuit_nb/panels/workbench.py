@@ -14,11 +14,13 @@ import traitlets
 
 from circuit_nb import analysis, evidence
 from circuit_nb.analysis import Path, Scores
-from circuit_nb.figures.names import Labels, node_name, node_title
+from circuit_nb.figures.names import Labels, node_title
+from circuit_nb.figures.naming import told_name
 from circuit_nb.figures.subgraph import Group
 from circuit_nb.figures.view import GraphView, Measures
 from circuit_nb.graph import AttributionGraph, Feature, Node, Supernode, TargetNode, TokenNode
 from circuit_nb.panels import grouping
+from circuit_nb.panels.attending import Choice
 from circuit_nb.panels.cards import Cards, CardSource
 from circuit_nb.panels.state import Setup
 
@@ -35,6 +37,7 @@ S = TypeVar("S", bound="Workbench")
 P = ParamSpec("P")
 R = TypeVar("R")
 Ends: TypeAlias = "tuple[Node | None, Node | None]"
+Progress: TypeAlias = "tuple[str, int, int] | None"
 
 
 def held(value: object) -> Any:
@@ -77,6 +80,12 @@ class Workbench(traitlets.HasTraits):
     """Which of the panels that take turns is open."""
     links = traitlets.Enum(["both", "inputs", "outputs"], "both")
     """Which edges of the selected node are drawn."""
+    choice: Choice = held(Choice())
+    """What is looked at of the model's attention: a `Choice`."""
+    measured = traitlets.Int(0)
+    """Counts up whenever something was measured of the circuit or of attention."""
+    progress: Progress = held(None)
+    """What an experiment is at, runs done, and all of them; None when none runs."""
     ends: Ends = held((None, None))
     """The two nodes between which paths are listed."""
     learned = traitlets.Int(0)
@@ -148,7 +157,13 @@ class Workbench(traitlets.HasTraits):
     def view(self) -> GraphView:
         """What the graph panel draws now."""
         pins = {*self.setup.pinned, *self.setup.grouped}
-        view = GraphView(self.measures, self.kept, self.errors, frozenset(pins))
+        view = GraphView(
+            self.measures,
+            self.kept,
+            self.errors,
+            frozenset(pins),
+            everywhere=self.everywhere,
+        )
         if self.selected is not None and not view.shown[self.graph.number(self.selected)]:
             view = dataclasses.replace(view, always=view.always | {self.selected})
         return view
@@ -163,7 +178,7 @@ class Workbench(traitlets.HasTraits):
 
     def name(self, node: Node) -> str:
         """A node's name as shown, not escaped."""
-        return node_name(self.graph, node, self.labels)
+        return told_name(self.measures, node, self.labels)
 
     def title(self, node: Node) -> str:
         """A name that tells a node from every other, not escaped."""
@@ -184,7 +199,10 @@ class Workbench(traitlets.HasTraits):
             self.graph.number(node)
         if isinstance(node, Feature):
             self.cards.fetch([(node.layer, node.index)])
-        self.selected = node
+        with self.together():
+            if node != self.selected:
+                self.choice = Choice(against_mean=self.choice.against_mean)
+            self.selected = node
 
     def ask_again(self) -> None:
         """Ask once more for the feature cards that could not be had."""

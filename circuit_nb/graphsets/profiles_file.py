@@ -13,7 +13,7 @@ import numpy as np
 from circuit_nb.files import write_tensors
 from circuit_nb.graphsets.profile import Profile
 
-FILE = "profiles-1.safetensors"
+FILE = ".profiles-1.safetensors"
 _ARRAYS = ("features", "influence", "edges", "flow", "words")
 _TEXTS = ("prompt", "tokens", "answer")
 _NUMBERS = (

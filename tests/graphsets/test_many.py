@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from circuit_nb import GraphSet, attribute, attribute_many
-from circuit_nb.graphsets import Processes, Ray, template
+from circuit_nb.graphsets import Processes, template
 from circuit_nb.graphsets import engines as engines_module
 
 TEXT = "Fact: the capital of the state containing {city} is"

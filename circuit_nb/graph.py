@@ -262,7 +262,8 @@ class AttributionGraph:
             OSError: If it cannot be written; one sentence says why.
             ValueError: If the texts are too long to be read again.
         """
-        header = {name: getattr(self, name) for name in _TEXTS}
+        # In one order: a graph computed twice is the same file.
+        header = {name: getattr(self, name) for name in sorted(_TEXTS)}
         text = json.dumps({"schema_version": SCHEMA_VERSION, **header})
         if len(text) > MAX_HEADER:
             raise ValueError(

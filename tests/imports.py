@@ -23,6 +23,7 @@ FLOORS = (
     {"attribution"},
     {"cards", "training"},
     {"evidence"},
+    {"graphsets"},
     {"panels"},
     {"sharing"},
     {"demo", "making"},

@@ -28,7 +28,7 @@ Shares: TypeAlias = npt.NDArray[np.float64]
 WEAKEST, MOST = 0.04, 12
 """Arrows that carry a smaller share of their target's input are left out, and all but so many."""
 ONLY = 0.01
-"""A box that no arrow leaves keeps its strongest one if it carries this share."""
+"""A box keeps the strongest arrow that leaves it in any case if it carries this share."""
 LENGTHS, MARGIN = (21, 17, 14, 11), 8.0
 """Characters of a line of a box's name, shorter ones where there is too little room, and space
 around the drawing in pixels."""
@@ -172,12 +172,16 @@ def strongest(shares: Shares) -> tuple[tuple[int, int], ...]:
     """The arrows that are drawn, (source, target), the strongest first."""
     strength = np.abs(shares)
     order = [divmod(int(k), len(shares)) for k in np.argsort(-strength, axis=None, kind="stable")]
-    drawn = [(s, t) for t, s in order if strength[t, s] >= WEAKEST][:MOST]
-    for source in range(len(shares)):
-        target = int(strength[:, source].argmax())
-        if strength[target, source] >= ONLY and not any(s == source for s, _ in drawn):
-            drawn.append((source, target))
-    return tuple(drawn)
+    drawn = {
+        (source, int(strength[:, source].argmax()))
+        for source in range(len(shares))
+        if strength[:, source].max() >= ONLY
+    }
+    for target, source in order:
+        if len(drawn) >= MOST or strength[target, source] < WEAKEST:
+            break
+        drawn.add((source, target))
+    return tuple((s, t) for t, s in order if (s, t) in drawn)
 
 
 _known_shares: WeakKeyDictionary[AttributionGraph, tuple[tuple[Group, ...], Shares]] = (

@@ -74,6 +74,7 @@ STYLE = f"""
   50%, rgba(128,128,128,.25) 60%) 0 0 / 200% 100%; animation: cnb-slide 1.2s linear infinite; }}
 @keyframes cnb-appear {{ to {{ opacity: 1; }} }}
 @keyframes cnb-slide {{ from {{ background-position: 200% 0; }} to {{ background-position: 0; }} }}
+@media (prefers-reduced-motion: reduce) {{ .cnb-busy i {{ animation: none; }} }}
 .cnb-panel {{ min-width: 0; }}
 .cnb-room > * {{ flex: 1 1 100%; min-width: 0; }}
 .cnb-row .widget-html-content, .cnb-row .widget-html {{ line-height: 20px; }}

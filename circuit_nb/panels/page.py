@@ -84,7 +84,8 @@ STYLE = f"""
 .cnb-graphpanel .textpoint text, .cnb-subgraphpanel svg text[text-anchor="start"] {{
   paint-order: stroke;
   stroke: {PAPER}; stroke-width: 3px; stroke-linejoin: round; }}
-.cnb-panel svg text[fill="{GREY}"], .cnb-graphpanel .textpoint text, .cnb-graphpanel .xtick text {{
+.cnb-panel svg text[fill="{GREY}"], .cnb-graphpanel .textpoint text, .cnb-graphpanel .xtick text,
+.cnb-graphpanel .ytick text {{
   fill: {INK} !important; }}
 .cnb-explorer {{ container-type: inline-size; }}
 @container (max-width: 780px) {{

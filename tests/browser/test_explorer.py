@@ -88,7 +88,7 @@ def test_all_text_stands_out_in_light_and_dark(page: Page) -> None:
                 found = page.evaluate(CONTRAST)
                 assert len(found) > 100
                 faint = [f for f in found if f[1] < (3.0 if f[2] >= 24 else 4.5)]
-                assert faint == [], (name, tab)
+                assert not faint, f"{name} {tab}: {faint}"
     finally:
         theme(page, "Light")
 
@@ -123,13 +123,13 @@ def test_nothing_moves_by_itself(page: Page) -> None:
 
 def test_a_click_on_a_node_is_soon_seen_everywhere(page: Page) -> None:
     reader = Reader(page)
-    over = page.locator(".cnb-over-above").first
+    over = "() => [...document.querySelectorAll('.cnb-over')].map((g) => g.innerHTML).join()"
     heading = reader.panel("connections").locator(".cnb-title")
-    for said in ("L16 #", "L18 #"):
-        before = over.inner_html(), heading.inner_text()
+    for said in ("layer 18 ", "layer 16 "):
+        before = page.evaluate(over), heading.inner_text()
         reader.click_node(said)
         wait_until(
-            lambda: over.inner_html() != before[0] and heading.inner_text() != before[1],
+            lambda: page.evaluate(over) != before[0] and heading.inner_text() != before[1],
             seconds=PATIENCE,
             told=f"{said} selected",
         )

@@ -9,7 +9,7 @@ import pytest
 from families import OAKLAND
 
 from circuit_nb import Intervention, intervene
-from circuit_nb.figures.style import percent
+from circuit_nb.figures.style import html_text, percent
 from circuit_nb.graph import AttributionGraph, Feature, Supernode
 from circuit_nb.model import ReplacementModel
 from circuit_nb.panels import (
@@ -289,5 +289,5 @@ def test_each_generated_token_tells_its_probability(explorer: Explorer) -> None:
     assert f'title="Austin: {percent(first)}"' in shown.replace("␣", "")
     there = before.probability(after.generated[0])
     now = float(after.generated_probabilities[0])
-    assert f": {percent(now)} after, {percent(there)} before" in shown
+    assert html_text(f": {percent(now)} after, {percent(there)} before") in shown
     assert shown.count("<span title=") == len(before.generated) + len(after.generated)

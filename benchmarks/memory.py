@@ -31,15 +31,15 @@ from gemma_shaped import FULL_VOCABULARY, Shape, prompt, write
 from measuring import _allocated
 
 from circuit_nb import attribute, load
-from circuit_nb.attribution.descent import FrozenModel
 from circuit_nb.attribution.rows import Rows
-from circuit_nb.attribution.tuning import (
+from circuit_nb.frozen.descent import FrozenModel
+from circuit_nb.frozen.tuning import (
     KEPT_BYTES,
     LARGE_BATCH_BYTES,
     RAISED_BYTES,
     SPAN_BYTES,
 )
-from circuit_nb.attribution.written import Sources
+from circuit_nb.frozen.written import Sources
 from circuit_nb.model import ReplacementModel
 
 GPU_GB = 15.0

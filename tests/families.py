@@ -120,3 +120,14 @@ def tiny(family: str, tokenizer: Any, *, seed: int = 0, **settings: Any) -> Any:
 
     sets = transcoders(seed=seed, **settings)
     return load(hf_model(family, seed), sets, tokenizer=tokenizer, device="cpu")
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plt": {},
+    "plt-skip": {"skip": True},
+    "clt": {"cross_layer": True, "activation": "relu"},
+    "clt-skip": {"cross_layer": True, "skip": True},
+    "topk": {"activation": "topk"},
+    "as-added": {"output_hook": "hook_mlp_out", "input_hook": "ln2.hook_normalized"},
+}
+"""Kinds of transcoders: what `tiny` is called with, by name."""

@@ -11,16 +11,17 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "circuit_nb"
 
 FLOORS = (
-    {"version", "files", "given", "influence", "limits"},
+    {"version", "files", "given", "influence", "limits", "bridge"},
     {"graph_check", "hub"},
-    {"atlas"},
+    {"atlas", "strict_json"},
     {"finding"},
     {"graph"},
     {"analysis", "transcoders", "published"},
     {"neuronpedia", "figures"},
     {"model"},
-    {"attribution", "intervention"},
-    {"cards"},
+    {"frozen", "intervention"},
+    {"attribution"},
+    {"cards", "training"},
     {"evidence"},
     {"panels"},
     {"demo", "making"},

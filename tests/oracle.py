@@ -1,7 +1,7 @@
 """Two independent ways to the same edges: autograd, and the completeness identity.
 
 Both use the bridge's own forward pass with its nonlinear parts replaced by what was recorded,
-and nothing of `circuit_nb.attribution.descent`.
+and nothing of `circuit_nb.frozen.descent`.
 """
 
 from __future__ import annotations

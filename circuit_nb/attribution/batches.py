@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from circuit_nb.attribution import tuning
-from circuit_nb.attribution.starts import Starts
+from circuit_nb.frozen import tuning
+from circuit_nb.frozen.starts import Starts
 
 
 def groups_of_like_positions(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from circuit_nb.attribution import tuning
-from circuit_nb.attribution.columns import Columns
+from circuit_nb.frozen import tuning
+from circuit_nb.frozen.columns import Columns
 from circuit_nb.model.memory import available_memory, free_memory
 from circuit_nb.model.replacement import ReplacementModel
 

@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 
 from circuit_nb.attribution.rows import Rows
 from circuit_nb.attribution.targets import ResolvedTargets, Targets, resolve
+from circuit_nb.bridge.lock import exclusive
 from circuit_nb.graph import AttributionGraph
-from circuit_nb.model.lock import exclusive
 from circuit_nb.model.memory import said_when_exhausted
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel

@@ -8,9 +8,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from circuit_nb.attribution.ascent import Placed
-from circuit_nb.attribution.frozen_block import FrozenBlock
 from circuit_nb.attribution.targets import Target, resolve
+from circuit_nb.frozen.ascent import Placed
+from circuit_nb.frozen.block import FrozenBlock
 from circuit_nb.graph import (
     AttributionGraph,
     ErrorNode,

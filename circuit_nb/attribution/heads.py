@@ -16,10 +16,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from circuit_nb.attribution.ascent import Placed, ascend, descend
-from circuit_nb.attribution.buffer import Buffer
 from circuit_nb.attribution.ends import Reader, Source, record_of, sources_of, targets_of
-from circuit_nb.attribution.frozen_block import FrozenBlock
+from circuit_nb.frozen.ascent import Placed, ascend, descend
+from circuit_nb.frozen.block import FrozenBlock
+from circuit_nb.frozen.buffer import Buffer
 from circuit_nb.graph import AttributionGraph
 from circuit_nb.model.memory import free_memory
 from circuit_nb.model.replacement import ReplacementModel

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from circuit_nb.attribution.columns import Columns
-from circuit_nb.attribution.starts import Starts
+from circuit_nb.frozen.columns import Columns
+from circuit_nb.frozen.starts import Starts
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from circuit_nb.attribution.ascent import Placed, ascend, biases, descend
-from circuit_nb.attribution.descent import Arrival
 from circuit_nb.attribution.ends import numbers_of, record_of, sources_of
-from circuit_nb.attribution.frozen_block import FrozenBlock
 from circuit_nb.attribution.heads import check_head
 from circuit_nb.attribution.scores import HeadScores, head_scores
-from circuit_nb.attribution.written import Sources
+from circuit_nb.frozen.ascent import Placed, ascend, biases, descend
+from circuit_nb.frozen.block import FrozenBlock
+from circuit_nb.frozen.descent import Arrival
+from circuit_nb.frozen.written import Sources
 from circuit_nb.graph import AttributionGraph, Node
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel

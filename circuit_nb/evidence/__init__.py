@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from circuit_nb.evidence.combining import Combinations, combinations
-    from circuit_nb.evidence.keeping import Control, Curve, Faithfulness, faithfulness
+    from circuit_nb.evidence.experiments import pace
+    from circuit_nb.evidence.keeping import Control, Curve, Faithfulness, curve_sizes, faithfulness
     from circuit_nb.evidence.paraphrasing import Stability, stability
     from circuit_nb.evidence.proposing import RULE, propose
     from circuit_nb.evidence.swapping import Swap, Swaps, swap, swaps
-    from circuit_nb.evidence.sweeping import Sweep, sweep
+    from circuit_nb.evidence.sweeping import MULTIPLIERS, Sweep, sweep
     from circuit_nb.evidence.verifying import Verified, verify
 
 __all__ = [
+    "MULTIPLIERS",
     "RULE",
     "Combinations",
     "Control",
@@ -26,7 +28,9 @@ __all__ = [
     "Sweep",
     "Verified",
     "combinations",
+    "curve_sizes",
     "faithfulness",
+    "pace",
     "propose",
     "stability",
     "swap",
@@ -36,6 +40,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "MULTIPLIERS": "sweeping",
     "Combinations": "combining",
     "Control": "keeping",
     "Curve": "keeping",
@@ -47,7 +52,9 @@ _HOME = {
     "Sweep": "sweeping",
     "Verified": "verifying",
     "combinations": "combining",
+    "curve_sizes": "keeping",
     "faithfulness": "keeping",
+    "pace": "experiments",
     "propose": "proposing",
     "stability": "paraphrasing",
     "swap": "swapping",

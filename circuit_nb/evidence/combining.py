@@ -14,6 +14,7 @@ from circuit_nb.evidence.experiments import (
     Floats,
     Metric,
     Part,
+    Progress,
     features_in,
     measure_of,
     name_of,
@@ -100,7 +101,7 @@ def combinations(
     metric: Metric = None,
     freeze: Freeze = "attention",
     batch_size: int | None = None,
-    progress: bool = True,
+    progress: Progress = True,
 ) -> Combinations:
     """Switch parts of a circuit on and off in every combination.
 
@@ -111,7 +112,7 @@ def combinations(
         metric: What is measured.
         freeze: As for `intervene`.
         batch_size: Rows of a pass; by default chosen from free memory.
-        progress: Whether to show a progress bar.
+        progress: Whether to show a progress bar, or what to tell instead.
 
     Raises:
         ValueError: If there are no parts or too many, or two share a feature.

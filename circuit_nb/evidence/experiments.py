@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -22,6 +23,8 @@ Part: TypeAlias = Feature | Supernode
 Metric: TypeAlias = "str | int | tuple[str | int, str | int] | None"
 """What is explained: the demeaned logit of a token, by default the graph's first target, or the
 difference between the logits of two tokens."""
+Progress: TypeAlias = "bool | Callable[[int, int], None]"
+"""A bar or none, or what is called with how many runs are done, and how many there are."""
 T = TypeVar("T")
 
 MOST_ROWS, MOST_ROWS_ELSEWHERE = 64, 256
@@ -92,7 +95,7 @@ def run(
     freeze: Freeze = "attention",
     watch: Iterable[Part] = (),
     batch_size: int | None = None,
-    progress: bool = True,
+    progress: Progress = True,
     doing: str = "Experiments",
 ) -> list[T]:
     """Run experiments, as rows of as few passes as memory allows, and read each of them.
@@ -105,7 +108,7 @@ def run(
         freeze: As for `intervene`.
         watch: As for `intervene`.
         batch_size: Rows of a pass; by default chosen from free memory. Halved when memory runs out.
-        progress: Whether to show a progress bar.
+        progress: Whether to show a progress bar, or what to tell instead.
         doing: Its name.
 
     Raises:
@@ -114,7 +117,8 @@ def run(
     text = prompt.token_ids.tolist() if isinstance(prompt, AttributionGraph) else prompt
     watched, found = list(watch), list[T]()
     size = batch_size or _rows(model, len(model.tokenize(text)))
-    with tqdm(total=len(experiments), desc=doing, unit="run", disable=not progress) as bar:
+    bar = tqdm(total=len(experiments), desc=doing, unit="run", disable=progress is not True)
+    with bar:
         while len(found) < len(experiments):
             rows = experiments[len(found) : len(found) + size]
             try:
@@ -131,7 +135,19 @@ def run(
                 continue
             found += map(read, outcomes)
             bar.update(len(outcomes))
+            if callable(progress):
+                progress(len(found), len(experiments))
     return found
+
+
+def pace(model: ReplacementModel, graph: AttributionGraph, rows: int = 4) -> float:
+    """About how many seconds an experiment takes, from one pass of a few of them."""
+    run(model, graph, [[]], lambda _: None, progress=False)  # what is made once does not count
+    rows_off = graph.features.tolist()
+    change = [Intervention.ablate(Supernode("all", rows_off))] if rows_off else []
+    start = time.perf_counter()
+    run(model, graph, [change] * rows, lambda _: None, batch_size=rows, progress=False)
+    return (time.perf_counter() - start) / rows
 
 
 def _rows(model: ReplacementModel, positions: int) -> int:

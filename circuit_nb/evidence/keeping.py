@@ -23,6 +23,7 @@ from circuit_nb.evidence.experiments import (
     Floats,
     Metric,
     Part,
+    Progress,
     features_in,
     measure_of,
     name_of,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Shares of the active features on the curve."""
+NEEDED = 0.05
+"""Share of the answer that must go with a part for it to be called needed."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,16 @@ class Faithfulness:
     curve: Curve
 
     @property
+    def without(self) -> Floats:
+        """f of the circuit without each part, (parts,)."""
+        return self.faithfulness - self.minimality
+
+    @property
+    def needed(self) -> npt.NDArray[np.bool_]:
+        """Which parts are needed, (parts,): f loses `NEEDED` or more without them."""
+        return self.minimality >= NEEDED
+
+    @property
     def cpr(self) -> float:
         """`Curve.cpr`."""
         return self.curve.cpr
@@ -154,7 +167,7 @@ def faithfulness(
     seed: int = 0,
     freeze: Freeze = "attention",
     batch_size: int | None = None,
-    progress: bool = True,
+    progress: Progress = True,
 ) -> Faithfulness:
     """Measure how much of an answer a circuit keeps.
 
@@ -172,7 +185,7 @@ def faithfulness(
         seed: Of the random circuits.
         freeze: As for `intervene`.
         batch_size: Rows of a pass; by default chosen from free memory.
-        progress: Whether to show a progress bar.
+        progress: Whether to show a progress bar, or what to tell instead.
 
     Raises:
         ValueError: If a feature is not active, is in two parts, or the ablation is not possible.
@@ -237,6 +250,11 @@ def faithfulness(
     )
 
 
+def curve_sizes(n_active: int) -> npt.NDArray[np.int64]:
+    """How many of the active features are on the curve at each step: `SHARES` of them."""
+    return np.unique(np.ceil(np.array(SHARES) * n_active).astype(np.int64))
+
+
 def _mask(off: Ablated, numbers: Iterable[int]) -> Mask:
     mask = np.zeros(len(off.features), dtype=bool)
     mask[list(numbers)] = True
@@ -248,7 +266,7 @@ def _nested(off: Ablated, graph: AttributionGraph) -> tuple[npt.NDArray[np.int64
     reach = dict(zip(map(tuple, graph.features.tolist()), influence(graph).tolist(), strict=False))
     strength = np.array([reach.get(tuple(row), -1.0) for row in off.features.tolist()])
     order = np.argsort(-strength, kind="stable")
-    counts = np.unique(np.ceil(np.array(SHARES) * len(order)).astype(np.int64))
+    counts = curve_sizes(len(order))
     return counts, [_mask(off, order[:n]) for n in counts.tolist()]
 
 

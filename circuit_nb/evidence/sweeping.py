@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from circuit_nb.evidence.experiments import Floats, Metric, Part, measure_of, name_of, run
+from circuit_nb.evidence.experiments import (
+    Floats,
+    Metric,
+    Part,
+    Progress,
+    measure_of,
+    name_of,
+    run,
+)
 from circuit_nb.graph import AttributionGraph
 from circuit_nb.intervention import Freeze, Intervention, Outcome, most_likely
 from circuit_nb.model.replacement import ReplacementModel
@@ -63,7 +71,7 @@ def sweep(
     metric: Metric = None,
     freeze: Freeze = "attention",
     batch_size: int | None = None,
-    progress: bool = True,
+    progress: Progress = True,
 ) -> Sweep:
     """Turn one part up and down.
 
@@ -77,7 +85,7 @@ def sweep(
         metric: What else is measured.
         freeze: As for `intervene`.
         batch_size: Rows of a pass; by default chosen from free memory.
-        progress: Whether to show a progress bar.
+        progress: Whether to show a progress bar, or what to tell instead.
     """
     if not len(multipliers):
         raise ValueError("There are no multipliers; give at least one.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -9,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from circuit_nb.analysis import influence
-from circuit_nb.evidence.experiments import Floats, run, soft_cap, uncapped
+from circuit_nb.evidence.experiments import (
+    Floats,
+    Part,
+    Progress,
+    features_in,
+    run,
+    soft_cap,
+    uncapped,
+)
 from circuit_nb.graph import AttributionGraph, Feature, Node, TargetNode
 from circuit_nb.intervention import Intervention, Outcome
 from circuit_nb.model.replacement import ReplacementModel
@@ -18,15 +27,19 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
+APART = 0.2
+"""Share of a measured effect by which a prediction may miss it and still be called right."""
+
+
 @dataclass(frozen=True)
 class Verified:
-    """Effects of switching features off one at a time, predicted and measured.
+    """Effects of switching features or groups of them off, one at a time.
 
     Method: Ameisen et al. 2025, *Circuit Tracing*, "Evaluating mechanistic faithfulness".
     """
 
-    features: tuple[Feature, ...]
-    """Those switched off, the most influential first."""
+    features: tuple[Part, ...]
+    """What was switched off: the most influential features first, or the parts as given."""
     nodes: tuple[Node, ...]
     """All features of the graph, and its targets that are tokens."""
     predicted: Floats
@@ -44,8 +57,18 @@ class Verified:
             np.array([getattr(node, name, np.inf) for node in self.nodes])
             for name in ("layer", "position")
         )
-        own = np.array([(f.layer, f.position) for f in self.features]).reshape(-1, 2, 1)
-        return targets | ((layer > own[:, 0]) & (position >= own[:, 1]))
+        reached = [
+            [(layer > f.layer) & (position >= f.position) for f in features_in(part)]
+            for part in self.features
+        ]
+        return targets | np.stack([np.any(of_part, axis=0) for of_part in reached])
+
+    @property
+    def apart(self) -> npt.NDArray[np.bool_]:
+        """Where the prediction is off by more than `APART` of what was measured, (features, nodes);
+        effects of a thousandth of the largest are as good as none."""
+        none = 1e-3 * np.abs(self.measured).max(initial=0)
+        return np.abs(self.predicted - self.measured) > APART * np.abs(self.measured) + none
 
     @property
     def correlation(self) -> float:
@@ -60,7 +83,7 @@ class Verified:
         x, y = self._pairs()
         return float(x @ y / (x @ x)) if x.any() else float("nan")
 
-    def worst(self, k: int = 5) -> list[tuple[Feature, Node, float, float]]:
+    def worst(self, k: int = 5) -> list[tuple[Part, Node, float, float]]:
         """The (feature, node, predicted, measured) furthest apart."""
         gap = np.abs(self.predicted - self.measured)
         order = np.argsort(-gap, axis=None, kind="stable")[:k]
@@ -78,10 +101,14 @@ class Verified:
     def __str__(self) -> str:
         n = int(self.later.sum())
         return (
-            f"Of {len(self.features)} features switched off one at a time, the effects on {n:,} "
-            f"later nodes correlate {self.correlation:.2f} with the graph's prediction, slope "
-            f"{self.slope:.2f}."
+            f"Of {len(self.features)} {self._kind} switched off one at a time, the effects on "
+            f"{n:,} later nodes correlate {self.correlation:.2f} with the graph's prediction, "
+            f"slope {self.slope:.2f}."
         )
+
+    @property
+    def _kind(self) -> str:
+        return "features" if all(isinstance(p, Feature) for p in self.features) else "parts"
 
     def _pairs(self) -> tuple[Floats, Floats]:
         return self.predicted[self.later], self.measured[self.later]
@@ -92,11 +119,12 @@ def verify(
     graph: AttributionGraph,
     top: int = 50,
     *,
+    parts: Sequence[Part] | None = None,
     freeze: Literal["attention", "all"] = "attention",
     batch_size: int | None = None,
-    progress: bool = True,
+    progress: Progress = True,
 ) -> Verified:
-    """Switch the most influential features off, one at a time, and compare with the graph.
+    """Switch features or parts of a circuit off, one at a time, and compare with the graph.
 
     The graph takes error nodes and denominators for constant; the run does not. Features that the
     graph does not hold carry effects that it cannot predict, so that an unpruned one predicts best.
@@ -104,10 +132,11 @@ def verify(
     Args:
         model: The model the graph was made with.
         graph: The graph.
-        top: How many features.
+        top: How many features, the most influential ones.
+        parts: Switch these off instead: supernodes, each as one, or features.
         freeze: `"attention"`, or `"all"` to compare edges alone, which then agree to rounding.
         batch_size: Rows of a pass; by default chosen from free memory.
-        progress: Whether to show a progress bar.
+        progress: Whether to show a progress bar, or what to tell instead.
 
     Raises:
         ValueError: If the graph has no features or is not of this model.
@@ -115,9 +144,9 @@ def verify(
     n = len(graph.features)
     if not n or top < 1:
         raise ValueError(f"There is nothing to switch off: {n} features in the graph, top={top}.")
-    numbers = np.argsort(-influence(graph)[graph.blocks.features], kind="stable")[:top]
     every = [Feature(*row) for row in graph.features.tolist()]
-    off = [every[i] for i in numbers.tolist()]
+    order = np.argsort(-influence(graph)[graph.blocks.features], kind="stable")[:top]
+    off = [every[i] for i in order.tolist()] if parts is None else list(parts)
     tokens = np.flatnonzero(graph.target_ids >= 0)
     ids, cap = graph.target_ids[tokens], soft_cap(model)
 
@@ -128,7 +157,8 @@ def verify(
         demeaned = [values[ids] - values.mean() for values in logits]
         return np.concatenate([change, demeaned[0] - demeaned[1]])
 
-    experiments = [[Intervention.ablate(feature)] for feature in off]
+    predicted = effects(graph, off, direct=freeze == "all")
+    experiments = [[Intervention.ablate(part)] for part in off]
     measured = run(
         model,
         graph,
@@ -144,31 +174,35 @@ def verify(
     return Verified(
         features=tuple(off),
         nodes=(*every, *(TargetNode(int(i)) for i in tokens)),
-        predicted=effects(graph, numbers, direct=freeze == "all")[rows].T,
+        predicted=predicted[rows].T,
         measured=np.stack(measured),
         freeze=freeze,
     )
 
 
-def effects(graph: AttributionGraph, features: npt.NDArray[np.int64], *, direct: bool) -> Floats:
-    """What the graph predicts of switching each of some features off.
+def effects(graph: AttributionGraph, parts: Sequence[Part], *, direct: bool) -> Floats:
+    """What the graph predicts of switching each of some parts off.
 
     An edge is proportional to its source's activation, so that a change of a feature's activation
-    by a share of it changes its edges by that share, and so on up the graph.
+    by a share of it changes its edges by that share, and so on up the graph. Features of the part
+    itself are held at 0, whatever reaches them.
 
     Args:
         graph: The graph.
-        features: Their numbers.
+        parts: Features, or supernodes as one.
         direct: Along edges alone; otherwise along all paths.
 
     Returns:
-        Changes of pre-activations and logits, (n_features + n_targets, features).
+        Changes of pre-activations and logits, (n_features + n_targets, parts).
     """
     n, weights = len(graph.features), graph.weights.astype(np.float64)
-    straight = -weights[:, features]
+    off = np.zeros((n, len(parts)))
+    for i, part in enumerate(parts):
+        off[[graph.number(feature) for feature in features_in(part)], i] = 1
+    straight = -weights[:, :n] @ off
     total = straight
     per_unit = weights[:, :n] / graph.activations
     # A path has at most as many edges as there are layers, and one.
     for _ in range(0 if direct else graph.n_layers):
-        total = straight + per_unit @ total[:n]
+        total = straight + per_unit @ (total[:n] * (1 - off))
     return total

@@ -85,8 +85,8 @@ def faithfulness_figure(
     below, above = control[0] - control[1], control[2] - control[0]
     data = [
         band,
-        _line(x, mean, GREY, "as many random features", dash="dot"),
-        _line(x, values[shown].tolist(), POSITIVE, "the most influential features"),
+        _line(x, mean, GREY, "random features", dash="dot"),
+        _line(x, values[shown].tolist(), POSITIVE, "the most influential"),
         {
             **at,
             "y": [control[0]],

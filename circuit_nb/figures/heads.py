@@ -92,7 +92,7 @@ def looking_figure(
         ]
         for row, values in zip(titles[0], pairs.tolist(), strict=True)
     ]
-    spec = signed_map(pairs, rows, columns, hover, written=signed if len(columns) <= 14 else None)
+    spec = signed_map(pairs, rows, columns, hover, written=_short if len(columns) <= 14 else None)
     layout = spec["layout"]
     layout["yaxis"]["title"]["text"] = "asked (query)"
     layout["xaxis"]["title"]["text"] = "answered (key)"
@@ -100,6 +100,10 @@ def looking_figure(
     layout["margin"]["b"] += 18
     layout["height"] += 18
     return go.Figure(spec)
+
+
+def _short(value: float) -> str:
+    return signed(round(value, 2))
 
 
 def _name(graph: AttributionGraph, node: Node, labels: Labels) -> str:

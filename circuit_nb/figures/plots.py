@@ -28,8 +28,8 @@ LEAST_TICK = 26
 """Height of a line of tick labels, pixels."""
 TINTS = ("rgba(213,94,0,0.3)", "rgba(0,114,178,0.3)")
 """Colours under numbers: no one colour of text reads on full ones and on both backgrounds."""
-MAP_WIDTH = 560
-"""About how wide the cells of a map are together, pixels."""
+MAP_WIDTH = 320
+"""How wide the cells of a map are together in the narrowest panel, pixels."""
 
 
 def axes(x: str, y: str, *, height: int = 320, title: str = "") -> dict[str, Any]:

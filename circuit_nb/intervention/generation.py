@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from circuit_nb.bridge.cache import CacheLost, KeyValues
 from circuit_nb.intervention.checks import check_finite
 from circuit_nb.intervention.hooks import Patch
-from circuit_nb.model.cache import CacheLost, KeyValues
 from circuit_nb.model.replacement import ReplacementModel
 
 

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from circuit_nb.bridge.cache import CacheLost, KeyValues
+from circuit_nb.bridge.passes import Hook
 from circuit_nb.graph import Feature
 from circuit_nb.intervention.edits import Edit
 from circuit_nb.intervention.parts import within
 from circuit_nb.intervention.patterns import HeadEdit, edited
 from circuit_nb.intervention.readings import Reading, Unmodified, by_layer, read
-from circuit_nb.model.cache import CacheLost, KeyValues
-from circuit_nb.model.passes import Hook
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel
 

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from torch import Tensor
 
+from circuit_nb.bridge.lock import exclusive
 from circuit_nb.graph import Feature, Supernode
 from circuit_nb.intervention.change import Intervention, features_of
 from circuit_nb.intervention.checks import check_experiments, check_finite, check_settings
@@ -30,7 +31,6 @@ from circuit_nb.intervention.outcome import (
 )
 from circuit_nb.intervention.patterns import HeadEdit
 from circuit_nb.intervention.readings import Reading, check_place
-from circuit_nb.model.lock import exclusive
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel
 from circuit_nb.model.vocabulary import Prompt

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from circuit_nb.model.bridge_protocol import AttentionPart, BlockPart, Bridge, NormPart, Parts
+from circuit_nb.bridge.protocol import AttentionPart, BlockPart, Bridge, NormPart, Parts
 
 
 @dataclass(frozen=True)

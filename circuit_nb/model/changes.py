@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from circuit_nb.model.bridge_protocol import Bridge
-from circuit_nb.model.passes import Guest
+from circuit_nb.bridge.passes import Guest
+from circuit_nb.bridge.protocol import Bridge
 from circuit_nb.transcoders.lazy_files import InMemory
 from circuit_nb.transcoders.transcoder import Transcoders
 

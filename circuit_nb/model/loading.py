@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from circuit_nb import hub
+from circuit_nb.bridge.opening import open_bridge
 from circuit_nb.hub.embedded import DEFAULT, EMBEDDED
 from circuit_nb.hub.known import WORKING_BYTES
-from circuit_nb.model.bridges import open_bridge
 from circuit_nb.model.devices import default_device, device_of
 from circuit_nb.model.memory import free_memory, said_when_exhausted
 from circuit_nb.model.replacement import ReplacementModel

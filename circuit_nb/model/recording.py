@@ -10,8 +10,8 @@ from weakref import WeakMethod
 import torch
 from torch import Tensor
 
+from circuit_nb.bridge.passes import Hook
 from circuit_nb.model.architecture import Block, Norm
-from circuit_nb.model.passes import Hook
 from circuit_nb.model.record import Record, check_finite
 from circuit_nb.transcoders.transcoder import Transcoders
 

@@ -19,16 +19,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from circuit_nb.bridge.cache import CachedPasses, KeyValues
+from circuit_nb.bridge.lock import exclusive, lock_of
+from circuit_nb.bridge.opening import check_raw
+from circuit_nb.bridge.passes import Action, Feed, Hook, sweep, visit
+from circuit_nb.bridge.protocol import Bridge, HookPoint, Parts, Tokenizer, parts_of
 from circuit_nb.graph import Feature, Supernode
 from circuit_nb.hub.known import WORKING_BYTES
 from circuit_nb.model.architecture import Block, Norm, blocks_of, family_of, norm_of
-from circuit_nb.model.bridge_protocol import Bridge, HookPoint, Parts, Tokenizer, parts_of
-from circuit_nb.model.bridges import check_raw
-from circuit_nb.model.cache import CachedPasses, KeyValues
 from circuit_nb.model.changes import State, Watch
-from circuit_nb.model.lock import exclusive, lock_of
 from circuit_nb.model.memory import free_memory
-from circuit_nb.model.passes import Action, Feed, Hook, sweep, visit
 from circuit_nb.model.record import Record
 from circuit_nb.model.recording import Recording
 from circuit_nb.model.room import check_context, check_patterns

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from circuit_nb.model.bridge_protocol import Tokenizer
+from circuit_nb.bridge.protocol import Tokenizer
 
 Prompt: TypeAlias = "str | Sequence[int] | Tensor"
 """Text, token ids, or a 1-D tensor of token ids."""

@@ -13,9 +13,9 @@ from circuit_nb.graph import AttributionGraph
 from circuit_nb.neuronpedia.annotations import Annotations
 from circuit_nb.neuronpedia.links import base_url, parse_link
 from circuit_nb.neuronpedia.reading import GraphFile, from_bytes, read_file
-from circuit_nb.neuronpedia.strict_json import Reader, parse
 from circuit_nb.neuronpedia.web import NeuronpediaError, Patience, request, unlogged
 from circuit_nb.neuronpedia.writing import to_json
+from circuit_nb.strict_json import Reader, parse
 
 _KEY_NAME = "NEURONPEDIA_API_KEY"
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from circuit_nb.graph import ErrorNode, Feature, Node, TargetNode, TokenNode
 from circuit_nb.neuronpedia import ids
-from circuit_nb.neuronpedia.strict_json import Link, Reader, finite
+from circuit_nb.strict_json import Link, Reader, finite
 
 MAX_CELLS = 2**27
 """Largest weight matrix that is built from a file: 512 MiB, so that reading stays below 1 GiB."""

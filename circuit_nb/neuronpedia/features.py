@@ -11,8 +11,8 @@ from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from circuit_nb.neuronpedia.links import base_url, source_id
-from circuit_nb.neuronpedia.strict_json import Reader, clean, parse
 from circuit_nb.neuronpedia.web import Cache, NeuronpediaError, Patience, request
+from circuit_nb.strict_json import Reader, clean, parse
 
 Key: TypeAlias = tuple[int, int]
 """(layer, index) of a feature."""

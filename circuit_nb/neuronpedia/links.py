@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 from circuit_nb.graph import AttributionGraph, Node
 from circuit_nb.neuronpedia import ids
 from circuit_nb.neuronpedia.annotations import Annotations
-from circuit_nb.neuronpedia.strict_json import Reader, parse
+from circuit_nb.strict_json import Reader, parse
 
 HOME = "https://www.neuronpedia.org"
 _MAX_URL = 200_000

@@ -19,7 +19,8 @@ from circuit_nb.graph_check import MAX_INDEX, MAX_LAYERS
 from circuit_nb.neuronpedia import ids
 from circuit_nb.neuronpedia.annotations import Annotations
 from circuit_nb.neuronpedia.edges import Entry, matrix
-from circuit_nb.neuronpedia.strict_json import (
+from circuit_nb.neuronpedia.writing import EXTENSION
+from circuit_nb.strict_json import (
     MAX_BYTES,
     MAX_INTEGER,
     Link,
@@ -27,7 +28,6 @@ from circuit_nb.neuronpedia.strict_json import (
     parse,
     plain,
 )
-from circuit_nb.neuronpedia.writing import EXTENSION
 
 _KINDS = (Feature, ErrorNode, TokenNode, TargetNode)
 _OUTPUT = re.compile(r'(?:\[.*?\] )?Output "(.*)" \(p=[0-9.eE+-]+\)', re.DOTALL)

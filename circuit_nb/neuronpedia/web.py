@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from circuit_nb.files import write_bytes
 from circuit_nb.hub.http_client import httpx
 from circuit_nb.hub.watch import LEAST, Stalled, Watch
-from circuit_nb.neuronpedia.strict_json import MAX_BYTES
+from circuit_nb.strict_json import MAX_BYTES
 from circuit_nb.version import __version__
 
 _RETRIED = (408, 429, 500, 502, 503, 504)

@@ -15,7 +15,7 @@ from circuit_nb.files import write_text
 from circuit_nb.graph import AttributionGraph, ErrorNode, Feature, Node, TargetNode
 from circuit_nb.neuronpedia import ids
 from circuit_nb.neuronpedia.annotations import Annotations
-from circuit_nb.neuronpedia.strict_json import MAX_BYTES
+from circuit_nb.strict_json import MAX_BYTES
 from circuit_nb.version import __version__
 
 EXTENSION = "circuit_nb"

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from circuit_nb.panels.answer import AnswerPanel
+from circuit_nb.panels.attention import AttentionPanel
 from circuit_nb.panels.connections import ConnectionsPanel
+from circuit_nb.panels.evidence import EvidencePanel
 from circuit_nb.panels.explorer import Explorer, explore
 from circuit_nb.panels.feature import FeaturePanel
 from circuit_nb.panels.find import FindPanel
@@ -21,7 +23,9 @@ from circuit_nb.panels.switches import SwitchesPanel
 __all__ = [
     "Added",
     "AnswerPanel",
+    "AttentionPanel",
     "ConnectionsPanel",
+    "EvidencePanel",
     "Explorer",
     "FeaturePanel",
     "FindPanel",

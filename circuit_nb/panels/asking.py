@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from circuit_nb.figures.subgraph import Group
 from circuit_nb.graph import Feature, Supernode
 from circuit_nb.panels.state import Added, Row, Switch
 
@@ -56,6 +59,24 @@ def held_or_read(outcome: Outcome, end: int) -> dict[Feature, float]:
                 if place in after:
                     after[place] = value * before[place] if change.relative else value
     return after
+
+
+def fractions(outcome: Outcome, groups: Iterable[Group], end: int) -> dict[Group, float]:
+    """Mean of activation after over activation before, of the groups whose features were watched.
+
+    Args:
+        outcome: What the interventions did.
+        groups: Boxes; those without features are left out.
+        end: How many tokens the prompt has.
+    """
+    before, after = outcome.before.activations, held_or_read(outcome, end)
+    found: dict[Group, float] = {}
+    for group in groups:
+        features = features_of(group)
+        if features and all(f in after for f in features):
+            shares = [after[f] / before[f] for f in features if before[f]]
+            found[group] = float(np.mean(shares)) if shares else float("nan")
+    return found
 
 
 def interventions(row: Row, name: str, switch: Switch, end: int) -> Iterator[Intervention]:

@@ -9,11 +9,14 @@ from circuit_nb.figures.bars import connections
 from circuit_nb.figures.names import node_place
 from circuit_nb.figures.style import html_text, percent, signed
 from circuit_nb.graph import Node
+from circuit_nb.panels.attending import Carrier
 from circuit_nb.panels.base import Drawing, Panel, lines, tooltip
 from circuit_nb.panels.keys import node_from_key, node_key
 from circuit_nb.panels.page import Clickable
 from circuit_nb.panels.session import Session
 
+SLOW = 0.6
+"""Seconds from which heads are named only where that is asked for."""
 FEW = 40
 """Edges listed on either side until all are asked for."""
 EMPTY = '<div class="cnb-empty">Select a node to see what feeds it and what it feeds.</div>'
@@ -32,20 +35,75 @@ class ConnectionsPanel(Panel):
         self.inputs, self.outputs = Clickable(jump), Clickable(jump)
         self.all = ipywidgets.ToggleButton(False, description="all edges", layout={"width": "84px"})
         tooltip(self.all, f"List every edge instead of the {FEW} strongest on either side")
-        self.body.children = [self.inputs, self.outputs, self.all]
+        self.heads = ipywidgets.ToggleButton(True, description="heads", layout={"width": "64px"})
+        tooltip(self.heads, "Name the head that carried most of each edge")
+        self.heads.layout.display = None if session.model is not None else "none"
+        self._carriers: dict[Node, Carrier] = {}
+        self._ready = self._by_hand = False
+        tools = ipywidgets.HBox([self.all, self.heads])
+        self.body.children = [self.inputs, self.outputs, tools]
+        self.heads.observe(self.guard(lambda _: None if self._by_hand else self._redraw()), "value")
         self.all.observe(self.guard(lambda _: self._redraw()), "value")
-        self.watch(self._redraw, "selected", "setup", "learned")
+        self.watch(self._redraw, "selected", "setup", "learned", "tab")
 
     def _jump(self, key: str) -> None:
-        self.session.select(node_from_key(key))
+        node = self.session.selected
+        if not key.startswith("via-") or node is None:
+            self.session.select(node_from_key(key))
+            return
+        other = node_from_key(key.removeprefix("via-"))
+        into = other in (n for n, _ in connections(self.session.graph, node, inputs=True))
+        with self.session.together():
+            if not into:  # edges are looked at from where they lead
+                self.session.select(other)
+            self.session.attending.choose_edge((other, node) if into else (node, other))
+            self.session.tab = "attention"
+
+    def prepare(self) -> None:
+        """Name heads from now on: what is never displayed runs no model."""
+        self._ready = True
+        self._redraw()
 
     def _redraw(self) -> None:
         node = self.session.selected
         title = "" if node is None else html_text(self.session.title(node))
         shown = title or "Connections"
         self.heading.value = f'<div class="cnb cnb-title" title="{title}">{shown}</div>'
+        self._carriers = {}
+        self._show(node)  # at once; the heads follow
+        if node is not None and self._names_heads:
+            self._carriers = self._named(node)
+            self._show(node)
+
+    @property
+    def _names_heads(self) -> bool:
+        session = self.session
+        return (
+            self._ready
+            and self.heads.value
+            and session.model is not None
+            and (session.tab == "connections")
+        )
+
+    def _show(self, node: Node | None) -> None:
         self.inputs.html = EMPTY if node is None else self._table(node, inputs=True)
         self.outputs.html = "" if node is None else self._table(node, inputs=False)
+
+    def _named(self, node: Node) -> dict[Node, Carrier]:
+        """The head of each listed edge; no longer without being asked where that takes long."""
+        found: dict[Node, Carrier] = {}
+        attending, took = self.session.attending, 0.0
+        for inputs in (True, False):
+            edges = connections(self.session.graph, node, inputs=inputs)
+            others = [n for n, _ in edges][: None if self.all.value else FEW]
+            found |= attending.carriers(node, others, inputs=inputs)
+            took += attending.seconds
+        if took > SLOW:
+            self._by_hand = True  # they are shown this once, and again where that is asked for
+            self.heads.value = False
+            tooltip(self.heads, f"Name the heads of a node's edges: about {took:.0f} s each time")
+            self._by_hand = False
+        return found
 
     def _table(self, node: Node, *, inputs: bool) -> str:
         edges = connections(self.session.graph, node, inputs=inputs)
@@ -69,7 +127,20 @@ class ConnectionsPanel(Panel):
             f'<span class="cnb-faint">{html_text(node_place(self.session.graph, node))}</span></td>'
             f'<td class="cnb-meter"><span class="cnb-bar cnb-{sign}" '
             f'style="width:{max(1, round(44 * share))}px"></span></td>'
-            f'<td class="cnb-number">{signed(weight)}</td></tr>'
+            f'<td class="cnb-number">{signed(weight)}</td>{self._via(node)}</tr>'
+        )
+
+    def _via(self, node: Node) -> str:
+        """The head that carried most of an edge; a click explains it."""
+        if not self._carriers:
+            return ""
+        carrier = self._carriers.get(node)
+        if carrier is None:
+            return '<td class="cnb-carrier"></td>'
+        told = f"head {carrier.name} carried {percent(round(carrier.share, 2))} of this edge"
+        return (
+            f'<td class="cnb-carrier" data-key="via-{node_key(node)}" tabindex="0" role="button" '
+            f'title="{told}">{carrier.name}</td>'
         )
 
     def draw(self) -> Drawing:

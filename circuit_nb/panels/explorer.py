@@ -12,9 +12,11 @@ from circuit_nb.graph import AttributionGraph
 from circuit_nb.neuronpedia import GraphFile
 from circuit_nb.panels import store
 from circuit_nb.panels.answer import AnswerPanel
+from circuit_nb.panels.attention import AttentionPanel
 from circuit_nb.panels.base import Drawing, Panel, stack
 from circuit_nb.panels.cards import CardSource
 from circuit_nb.panels.connections import ConnectionsPanel
+from circuit_nb.panels.evidence import EvidencePanel
 from circuit_nb.panels.feature import FeaturePanel
 from circuit_nb.panels.find import FindPanel
 from circuit_nb.panels.graph import GraphPanel
@@ -49,6 +51,8 @@ class Explorer(Panel):
         self.paths = PathsPanel(session)
         self.feature = FeaturePanel(session)
         self.switches = SwitchesPanel(session)
+        self.attention = AttentionPanel(session, in_turn=True)
+        self.evidence = EvidencePanel(session)
         self.turns = Turns(
             session,
             {
@@ -56,6 +60,8 @@ class Explorer(Panel):
                 "paths": ("Paths", self.paths),
                 "feature": ("Feature", self.feature),
                 "switches": ("Switches", self.switches),
+                "attention": ("Attention", self.attention),
+                "evidence": ("Evidence", self.evidence),
             },
         )
         self._arrange()
@@ -89,6 +95,8 @@ class Explorer(Panel):
             self.paths,
             self.feature,
             self.switches,
+            self.attention,
+            self.evidence,
         )
 
     def save(self, path: str | Path) -> Path:

@@ -42,6 +42,7 @@ STYLE = f"""
 .cnb td:first-child, .cnb-head {{ padding-left: 2px; }}
 .cnb td.cnb-number {{ text-align: right; font-variant-numeric: tabular-nums; width: 60px; }}
 .cnb td.cnb-meter {{ width: 48px; }}
+.cnb td.cnb-carrier {{ width: 34px; text-align: right; color: var(--cnb-quiet); }}
 .cnb td.cnb-chain {{ white-space: normal; }}
 .cnb [data-key] {{ cursor: pointer; }}
 .cnb tr[data-key]:hover td {{ background: rgba(128,128,128,.15); }}
@@ -95,8 +96,8 @@ STYLE = f"""
   .cnb-graphpanel {{ order: 3; }} .cnb-turns {{ order: 4; }}
 }}
 @container (min-width: 781px) {{ .cnb-turns .cnb-scroll {{ max-height: 300px; }} }}
-.cnb-tabs {{ display: flex; gap: 2px; border-bottom: 1px solid rgba(128,128,128,.35);
-  margin: 0 8px 2px; }}
+.cnb-tabs {{ display: flex; flex-wrap: wrap; gap: 2px; margin: 0 8px 2px;
+  border-bottom: 1px solid rgba(128,128,128,.35); }}
 .cnb-tabs [role="tab"] {{ padding: 4px 10px; cursor: pointer; border-radius: 5px 5px 0 0;
   color: var(--cnb-quiet); }}
 .cnb-tabs [role="tab"]:hover {{ background: rgba(128,128,128,.12); }}
@@ -108,6 +109,7 @@ STYLE = f"""
 .cnb-whole {{ white-space: normal; font-weight: 400; }}
 .cnb-then {{ font-weight: 400; }}
 .cnb-share {{ font-weight: 400; font-size: {BODY}px; }}
+.cnb-plot > * {{ min-width: 0; width: 100%; }}
 .cnb-now {{ border-color: {POSITIVE}; }}
 .cnb-panel .widget-button {{ height: 24px; line-height: 22px; padding: 0 8px; color: inherit;
   font-size: {BODY}px; border: 1px solid rgba(128,128,128,.5); border-radius: 4px;

@@ -13,10 +13,12 @@ from circuit_nb.figures import targets_of
 from circuit_nb.figures.names import Labels
 from circuit_nb.figures.subgraph import Group
 from circuit_nb.graph import AttributionGraph, Feature, Supernode
-from circuit_nb.panels.asking import Question, features_of, held_or_read, interventions
+from circuit_nb.panels.asking import Question, features_of, fractions, interventions
+from circuit_nb.panels.attending import Attending
 from circuit_nb.panels.belonging import check_belongs
 from circuit_nb.panels.cards import CardSource
 from circuit_nb.panels.state import HIGHEST, LOWEST, Added, Identity, Row, Switch
+from circuit_nb.panels.trials import Trials
 from circuit_nb.panels.workbench import Workbench, alone, held
 
 if TYPE_CHECKING:
@@ -70,6 +72,10 @@ class Session(Workbench):
             check_belongs(graph, model)
         self.model = model
         self._asked: Question | None = None
+        self.trials = Trials(self)
+        """Experiments on the boxes."""
+        self.attending = Attending(self)
+        """Heads, their patterns, and why they looked."""
         super().__init__(graph, model, cards=cards, labels=labels)
 
     @traitlets.observe("setup", *ASKED)
@@ -149,18 +155,9 @@ class Session(Workbench):
 
         A feature that a switch holds counts with what it is held at.
         """
-        outcome = self.outcome
-        if outcome is None or not outcome.interventions:
+        if self.outcome is None or not self.outcome.interventions:
             return {}
-        before = outcome.before.activations
-        after = held_or_read(outcome, len(self.graph.tokens))
-        found: dict[Group, float] = {}
-        for group in self.groups:
-            features = features_of(group)
-            if features and all(f in after for f in features):
-                shares = [after[f] / before[f] for f in features if before[f]]
-                found[group] = float(np.mean(shares)) if shares else float("nan")
-        return found
+        return fractions(self.outcome, self.groups, len(self.graph.tokens))
 
     def badges(self) -> dict[Group, str]:
         """The setting of every group that a switch changes, in a few characters."""
@@ -205,7 +202,7 @@ class Session(Workbench):
         for position in (*(new.positions or ()), *(p for p, _ in new.each)):
             self._check_position(position)
         if new != old:
-            self._need_model()
+            self.need_model()
             slid = new.on == old.on and new.positions == old.positions
             last = f"multiplier {Identity.of(row)}" if slid else ""
             self.change(self.setup.set_switch(row, new), last)
@@ -225,7 +222,7 @@ class Session(Workbench):
     @alone
     def reset(self) -> None:
         """Every switch back to where nothing is changed; added features leave."""
-        self._need_model()
+        self.need_model()
         self.change(dataclasses.replace(self.setup, switches={}, added=()))
 
     def read_prompt(self, prompt: str) -> Session:
@@ -238,7 +235,7 @@ class Session(Workbench):
 
         self.busy = "Reading the other prompt"
         try:
-            graph = attribute(self._need_model(), prompt, progress=False)
+            graph = attribute(self.need_model(), prompt, progress=False)
         finally:
             self.busy = ""
         return Session(graph, self.model, cards=self.cards.source)
@@ -289,7 +286,7 @@ class Session(Workbench):
         Raises:
             ValueError: If there is no such feature or token.
         """
-        model = self._need_model()
+        model = self.need_model()
         model.transcoders.check(layer, index)
         self._check_position(position)
         self.cards.fetch([(layer, index)])
@@ -301,7 +298,7 @@ class Session(Workbench):
         return self._put(made, on=value is not None)
 
     def _put(self, made: Added, instead_of: str | Row | None = None, *, on: bool = True) -> Added:
-        self._need_model()
+        self.need_model()
         setup = self.setup.add(made)
         if not on:
             setup = setup.set_switch(made, Switch(on=False))
@@ -389,7 +386,12 @@ class Session(Workbench):
             **{name: getattr(self, name) for name in ASKED},
         )
 
-    def _need_model(self) -> ReplacementModel:
+    def need_model(self) -> ReplacementModel:
+        """The model.
+
+        Raises:
+            ValueError: If there is none.
+        """
         if self.model is None:
             raise ValueError(
                 "This graph was opened without its model, so nothing can be run; "

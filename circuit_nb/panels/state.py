@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 
 from circuit_nb.graph import AttributionGraph, Feature, Node, Supernode, TargetNode
 from circuit_nb.graph_check import MAX_INDEX
-from circuit_nb.neuronpedia.strict_json import Reader, finite
 from circuit_nb.panels.keys import node_fields, node_from_key, node_key
+from circuit_nb.strict_json import Reader, finite
 
 FORMAT = 2
 """Version of the saved form: 2 keeps switches by what they switch, 1 kept them by name."""

@@ -54,7 +54,7 @@ class SubgraphPanel(Panel):
         self.swap = Transplant(session, self.guard)
         self.swap.box.layout.display = "none"
         self.chosen: list[Group] = []
-        self._scored: frozenset[Feature] | None = None
+        self._scored: object = None
         self._arrange()
         self._listen()
 
@@ -90,7 +90,7 @@ class SubgraphPanel(Panel):
         ):
             button.on_click(self.guard(lambda _, action=action: action()))
         self.canvas.observe(self.guard(lambda _: self._redraw()), "width")
-        self.watch(self._redraw, "setup", "outcome", "learned")
+        self.watch(self._redraw, "setup", "outcome", "learned", "measured")
 
     # What is clicked
 
@@ -223,7 +223,11 @@ class SubgraphPanel(Panel):
     def _badges(self) -> dict[Group, str]:
         session = self.session
         added = {a.supernode: session.switch(a).badge or "added" for a in session.setup.added}
-        return {**session.badges(), **added}
+        return {**self._effects(), **session.badges(), **added}
+
+    def _effects(self) -> dict[Group, str]:
+        """What switching each box off was measured to do; nothing while switches are set."""
+        return {} if self.session.intervening else self.session.trials.badges()
 
     def _answers(self) -> dict[int, str]:
         """What is written under each output: its probability before and, under switches, after."""
@@ -255,9 +259,10 @@ class SubgraphPanel(Panel):
         features = frozenset(self.session.setup.grouped) | {
             n for n in self.session.setup.pinned if isinstance(n, Feature)
         }
-        if features == self._scored:
+        effects = bool(self._effects())
+        if (features, effects) == self._scored:
             return
-        self._scored = features
+        self._scored = (features, effects)
         here = analysis.scores(self.session.graph, features)
         whole = self.session.scores
         text = (
@@ -265,6 +270,8 @@ class SubgraphPanel(Panel):
             f"completeness {percent(here.completeness)} of {percent(whole.completeness)} · "
             "on arrows: share of the input"
         )
+        if effects:
+            text += " · in boxes: what the answer's logit gains when the box is switched off"
         self.scores.value = f'<div class="cnb cnb-faint" title="{SCORES}">{html_text(text)}</div>'
 
     def draw(self) -> Drawing:

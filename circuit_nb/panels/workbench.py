@@ -20,6 +20,7 @@ from circuit_nb.figures.subgraph import Group
 from circuit_nb.figures.view import GraphView, Measures
 from circuit_nb.graph import AttributionGraph, Feature, Node, Supernode, TargetNode, TokenNode
 from circuit_nb.panels import grouping
+from circuit_nb.panels.attending import Choice
 from circuit_nb.panels.cards import Cards, CardSource
 from circuit_nb.panels.state import Setup
 
@@ -36,6 +37,7 @@ S = TypeVar("S", bound="Workbench")
 P = ParamSpec("P")
 R = TypeVar("R")
 Ends: TypeAlias = "tuple[Node | None, Node | None]"
+Progress: TypeAlias = "tuple[str, int, int] | None"
 
 
 def held(value: object) -> Any:
@@ -78,6 +80,12 @@ class Workbench(traitlets.HasTraits):
     """Which of the panels that take turns is open."""
     links = traitlets.Enum(["both", "inputs", "outputs"], "both")
     """Which edges of the selected node are drawn."""
+    choice: Choice = held(Choice())
+    """What is looked at of the model's attention: a `Choice`."""
+    measured = traitlets.Int(0)
+    """Counts up whenever something was measured of the circuit or of attention."""
+    progress: Progress = held(None)
+    """What an experiment is at, runs done, and all of them; None when none runs."""
     ends: Ends = held((None, None))
     """The two nodes between which paths are listed."""
     learned = traitlets.Int(0)
@@ -191,7 +199,10 @@ class Workbench(traitlets.HasTraits):
             self.graph.number(node)
         if isinstance(node, Feature):
             self.cards.fetch([(node.layer, node.index)])
-        self.selected = node
+        with self.together():
+            if node != self.selected:
+                self.choice = Choice(against_mean=self.choice.against_mean)
+            self.selected = node
 
     def ask_again(self) -> None:
         """Ask once more for the feature cards that could not be had."""

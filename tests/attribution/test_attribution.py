@@ -10,22 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, PROMPT, Case, tiny
+from families import FAMILIES, PROMPT, VARIANTS, Case, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import autograd_edges, frozen_outputs, source_writes
 
 from circuit_nb import Target, attribute, scores
 from circuit_nb.analysis import compare, prune_masks
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "plt": {},
-    "plt-skip": {"skip": True},
-    "clt": {"cross_layer": True, "activation": "relu"},
-    "clt-skip": {"cross_layer": True, "skip": True},
-    "topk": {"activation": "topk"},
-    "as-added": {"output_hook": "hook_mlp_out", "input_hook": "ln2.hook_normalized"},
-}
 
 
 def _attribute(model: Any, prompt: Any = PROMPT, **kwargs: Any) -> Any:
@@ -105,7 +96,7 @@ def test_tokens_of_a_longer_prefix_are_carried_up(
 ) -> None:
     model = tiny(family, tokenizer, **VARIANTS[variant])
     monkeypatch.setattr(model, "ignored_positions", lambda token_ids: 3)
-    monkeypatch.setattr("circuit_nb.attribution.tuning.RAISED_BYTES", raised_bytes)
+    monkeypatch.setattr("circuit_nb.frozen.tuning.RAISED_BYTES", raised_bytes)
     record = model.record(PROMPT)
     graph = _attribute(model, max_logits=3)
     expected = autograd_edges(model, record, graph.target_ids.tolist()).numpy()
@@ -160,11 +151,11 @@ def test_no_setting_changes_an_edge(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("circuit_nb.attribution.tuning.GROUP_COST", {"cpu": group_cost})
-        patch.setattr("circuit_nb.attribution.tuning.KEY_BLOCK", key_block)
-        patch.setattr("circuit_nb.attribution.tuning.KEPT_BYTES", kept_bytes)
-        patch.setattr("circuit_nb.attribution.tuning.SPAN_BYTES", span_bytes)
-        patch.setattr("circuit_nb.attribution.tuning.RAISED_BYTES", raised_bytes)
+        patch.setattr("circuit_nb.frozen.tuning.GROUP_COST", {"cpu": group_cost})
+        patch.setattr("circuit_nb.frozen.tuning.KEY_BLOCK", key_block)
+        patch.setattr("circuit_nb.frozen.tuning.KEPT_BYTES", kept_bytes)
+        patch.setattr("circuit_nb.frozen.tuning.SPAN_BYTES", span_bytes)
+        patch.setattr("circuit_nb.frozen.tuning.RAISED_BYTES", raised_bytes)
         graph = _attribute(clt_model, batch_size=batch_size, max_features=max_features)
     torch.set_num_threads(before)
     assert compare(clt_graph, graph).largest_edge_difference < 1e-5
@@ -268,7 +259,7 @@ def test_with_little_memory_only_some_columns_are_kept_and_it_is_said(
 def test_out_of_memory_halves_the_batch(
     clt_model: Any, clt_graph: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from circuit_nb.attribution.written import Sources
+    from circuit_nb.frozen.written import Sources
 
     real, sizes = Sources.contract, []
 
@@ -305,8 +296,8 @@ def test_memory_that_ends_while_rows_are_kept_does_not_keep_one_twice(
 
 
 def test_two_descents_of_one_frozen_model_do_not_disturb_each_other(clt_model: Any) -> None:
-    from circuit_nb.attribution.descent import Descent, FrozenModel
-    from circuit_nb.attribution.starts import Starts
+    from circuit_nb.frozen.descent import Descent, FrozenModel
+    from circuit_nb.frozen.starts import Starts
 
     record = clt_model.record(PROMPT)
     frozen = FrozenModel(clt_model, record)

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import DALLAS, FAMILIES, PROMPT, tiny
+from families import DALLAS, FAMILIES, PROMPT, VARIANTS, tiny
 from oracle import autograd_edges
-from test_attribution import VARIANTS
 
 from circuit_nb import Target, atlas, attribute
 from circuit_nb.attribution import between, heads

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import DALLAS, FAMILIES, PROMPT, tiny
-from test_attribution import VARIANTS
+from families import DALLAS, FAMILIES, PROMPT, VARIANTS, tiny
 from test_heads import atlas_parts
 
 from circuit_nb import attribute, prune

@@ -60,7 +60,7 @@ def test_the_curve_begins_at_the_first_feature() -> None:
         control=(0.05, 0.0, 0.2),
     )
     named = {trace.name: trace for trace in figure.data if trace.name}
-    assert list(named["the most influential features"].x) == [0.01, 1.0]
+    assert list(named["the most influential"].x) == [0.01, 1.0]
     assert list(named["this circuit"].y) == [0.9]
     error = named["random circuits"].error_y
     assert (list(error.array), list(error.arrayminus)) == ([pytest.approx(0.15)], [0.05])

@@ -108,7 +108,7 @@ def test_what_a_bridge_is_not_is_not_ignored(asked: dict[str, Any], message: str
 
 
 def test_another_place_than_a_bridges_is_not_ignored() -> None:
-    from circuit_nb.model.bridges import open_bridge
+    from circuit_nb.bridge.opening import open_bridge
 
     with pytest.raises(ValueError, match=r"torch\.float32 on cpu.*device=meta would be ignored"):
         open_bridge(bridge_of(), torch.device("meta"), None, None, None)

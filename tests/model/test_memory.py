@@ -16,7 +16,7 @@ from families import GOLDEN, PROMPT
 from circuit_nb import attribute, load
 from circuit_nb.attribution.budget import row_bytes
 from circuit_nb.attribution.rows import Rows
-from circuit_nb.attribution.starts import Starts
+from circuit_nb.frozen.starts import Starts
 from circuit_nb.model import ReplacementModel
 from circuit_nb.model.memory import free_memory, is_out_of_memory
 from circuit_nb.transcoders.lazy_files import Encoder, OnDisk, SafetensorsFile

@@ -38,7 +38,7 @@ def test_a_long_loading_shows_its_bar(
 
     load(*FOLDERS, device="cpu")
     assert capfd.readouterr().err == ""
-    monkeypatch.setattr("circuit_nb.model.bridges._LONG", 0)
+    monkeypatch.setattr("circuit_nb.bridge.opening._LONG", 0)
     load(*FOLDERS, device="cpu")
     assert "Loading weights" in capfd.readouterr().err
     assert set_tqdm_hook(None) is None, "transformers is left as it was"

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from circuit_nb import neuronpedia
+from circuit_nb import neuronpedia, strict_json
 from circuit_nb.graph import AttributionGraph, ErrorNode, Feature, TargetNode, TokenNode
-from circuit_nb.neuronpedia import Annotations, ids, reading, strict_json
+from circuit_nb.neuronpedia import Annotations, ids, reading
 
 DATA = Path(__file__).parents[1] / "data"
 ARRAYS = ("token_ids", "features", "activations", "errors", "target_ids", "weights")

@@ -24,7 +24,9 @@ from circuit_nb.analysis import story
 from circuit_nb.figures.graph import ORDER
 from circuit_nb.graph import ErrorNode, Feature, Supernode, TargetNode, TokenNode
 from circuit_nb.panels import (
+    AttentionPanel,
     ConnectionsPanel,
+    EvidencePanel,
     Explorer,
     FeaturePanel,
     GraphPanel,
@@ -45,6 +47,8 @@ PANELS = (
     FeaturePanel,
     SubgraphPanel,
     SwitchesPanel,
+    AttentionPanel,
+    EvidencePanel,
     Explorer,
 )
 

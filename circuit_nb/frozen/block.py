@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from circuit_nb.attribution.buffer import Buffer
+from circuit_nb.frozen.buffer import Buffer
 from circuit_nb.model.architecture import Block, Norm
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from circuit_nb.model.passes import ending
+from circuit_nb.bridge.passes import ending
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -2,7 +2,7 @@
 
 The frozen model is linear. What a source wrote can be carried up through it, and what a target
 reads down, the transpose; where the two meet, at any depth, their product is the edge. Unlike the
-rows of a graph (`circuit_nb.attribution.descent`), which are many and are met by everything that
+rows of a graph (`circuit_nb.frozen.descent`), which are many and are met by everything that
 was written, these are few, and what they are at every block is what is asked for.
 
 Depths count places in the residual stream: 2k is where it enters block k, 2k + 1 between attention
@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from circuit_nb.attribution.buffer import Buffer
-from circuit_nb.attribution.frozen_block import Attention, FrozenBlock
+from circuit_nb.frozen.block import Attention, FrozenBlock
+from circuit_nb.frozen.buffer import Buffer
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import Hook, ReplacementModel
 

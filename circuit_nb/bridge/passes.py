@@ -21,7 +21,7 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
-from circuit_nb.model.bridge_protocol import HookPoint
+from circuit_nb.bridge.protocol import HookPoint
 
 Action: TypeAlias = "Callable[[Tensor, Any], Tensor | None]"
 """What to call with the tensor and the hook point; what it returns takes the tensor's place."""

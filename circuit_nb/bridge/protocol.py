@@ -1,7 +1,7 @@
 """What is used of TransformerLens's bridge, and nothing else.
 
 An upgrade that takes one of these away, or changes how it is called, fails in the type check (see
-`_fits` at the end) and in `tests/model/test_bridge_protocol.py`, and not in a reader's notebook.
+`_fits` at the end) and in `tests/bridge/test_protocol.py`, and not in a reader's notebook.
 Parts that TransformerLens finds by `__getattr__` (`blocks`, `ln_final`, `unembed`) cannot be
 declared on the bridge for the checker; `parts_of` names them in one place.
 """

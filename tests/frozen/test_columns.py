@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from circuit_nb.attribution.columns import Columns
-from circuit_nb.attribution.starts import Starts
+from circuit_nb.frozen.columns import Columns
+from circuit_nb.frozen.starts import Starts
 
 LAYERS, POSITIONS = 3, 5
 

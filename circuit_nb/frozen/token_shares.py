@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from circuit_nb.attribution import tuning
-from circuit_nb.attribution.buffer import Buffer
-from circuit_nb.attribution.frozen_block import FrozenBlock
+from circuit_nb.frozen import tuning
+from circuit_nb.frozen.block import FrozenBlock
+from circuit_nb.frozen.buffer import Buffer
 from circuit_nb.model.record import Record
 
 

@@ -11,7 +11,7 @@ the gradients of all groups lie in one tensor, so that one product with a weight
 
 At the positions before `Record.prefix` only tokens write. No row is carried there: it meets those
 tokens where attention reads them, and on most prompts all tokens above the first attention
-(`circuit_nb.attribution.token_shares`).
+(`circuit_nb.frozen.token_shares`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from circuit_nb.attribution import tuning
-from circuit_nb.attribution.buffer import Buffer
-from circuit_nb.attribution.frozen_block import Attention, FrozenBlock
-from circuit_nb.attribution.starts import Arrival, Starts
-from circuit_nb.attribution.token_shares import Tokens
+from circuit_nb.frozen import tuning
+from circuit_nb.frozen.block import Attention, FrozenBlock
+from circuit_nb.frozen.buffer import Buffer
+from circuit_nb.frozen.starts import Arrival, Starts
+from circuit_nb.frozen.token_shares import Tokens
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel
 

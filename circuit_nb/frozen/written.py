@@ -1,7 +1,7 @@
 """What the layers wrote into the residual stream on one prompt: features and errors.
 
 A gradient that arrives where a layer writes is contracted with everything written there. Each
-source has a column (`circuit_nb.attribution.columns`).
+source has a column (`circuit_nb.frozen.columns`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from circuit_nb.attribution import tuning
-from circuit_nb.attribution.buffer import Buffer
-from circuit_nb.attribution.columns import Columns
-from circuit_nb.attribution.starts import Arrival
+from circuit_nb.frozen import tuning
+from circuit_nb.frozen.buffer import Buffer
+from circuit_nb.frozen.columns import Columns
+from circuit_nb.frozen.starts import Arrival
 from circuit_nb.model.memory import free_memory
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel

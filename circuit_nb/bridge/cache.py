@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from circuit_nb.model.bridge_protocol import Bridge, parts_of
-from circuit_nb.model.passes import Feed
+from circuit_nb.bridge.passes import Feed
+from circuit_nb.bridge.protocol import Bridge, parts_of
 
 _LOOKED_FOR = "past_key_values"
 """Where TransformerLens's attention looks for the cache, whatever transformers calls it."""

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from circuit_nb.model.bridge_protocol import Bridge
+from circuit_nb.bridge.protocol import Bridge
 
 _LONG = 10**9
 """Bytes of weights from which on loading takes seconds and shows its progress."""

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from families import FAMILIES, PROMPT, tiny
-from test_attribution import VARIANTS
+from families import FAMILIES, PROMPT, VARIANTS, tiny
 
 from circuit_nb import attribute
-from circuit_nb.attribution.ascent import ascend, biases, descend
 from circuit_nb.attribution.ends import record_of, sources_of, targets_of
-from circuit_nb.attribution.frozen_block import FrozenBlock
+from circuit_nb.frozen.ascent import ascend, biases, descend
+from circuit_nb.frozen.block import FrozenBlock
 
 
 def _parts(model: Any, prompt: Any = PROMPT) -> tuple[Any, Any, list[FrozenBlock]]:

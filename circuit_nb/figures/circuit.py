@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -81,9 +81,7 @@ def circuit(
     shares = _shares(graph, tuple(groups)) * ~_outer(groups, guests)
     drawn = strongest(shares)
     measures = Measures(graph)
-    names = [
-        g.name if isinstance(g, Supernode) else told_name(measures, g, labels) for g in groups
-    ]
+    names = [g.name if isinstance(g, Supernode) else told_name(measures, g, labels) for g in groups]
     told = [
         (badges or {}).get(g) or _told(graph, g, fractions or {}, answers or {}) for g in groups
     ]
@@ -97,28 +95,49 @@ def circuit(
         return round(point[0] + MARGIN, 1), round(point[1] + MARGIN, 1)
 
     middles = [at(a, b) for a, b in zip(placed.along, placed.across, strict=True)]
-    colours = iter(hue(i) for i in itertools.count())
-    boxes = tuple(
-        Box(
-            key=f"g{i}",
-            name=lines[i],
-            title=_title(graph, group, names[i]),
-            x=middles[i][0],
-            y=middles[i][1],
-            width=sizes[i][0],
-            height=sizes[i][1],
-            colour=next(colours) if isinstance(group, Supernode) else GREY,
-            kind=_kind(group, guests),
-            told=told[i],
-            faint=(fractions or {}).get(group, 1.0) <= GREYED,
-        )
-        for i, group in enumerate(groups)
+    marks = _Marks(
+        lines, sizes, middles, told, [_title(graph, *p) for p in zip(groups, names, strict=True)]
     )
+    faint = [(fractions or {}).get(g, 1.0) <= GREYED for g in groups]
+    boxes = _boxes(groups, guests, marks, faint)
     passed = {edge: tuple(at(*p) for p in route) for edge, route in placed.routes.items()}
     extent = (placed.breadth, placed.depth) if upward else (placed.depth, placed.breadth)
     wide, high = extent[0] + 2 * MARGIN, extent[1] + 2 * MARGIN
     found = {(s, t): float(shares[t, s]) for s, t in drawn}
     return Circuit(boxes, arrows(boxes, found, passed, high, upward), wide, high)
+
+
+class _Marks(NamedTuple):
+    """What is written on each box, and where it stands."""
+
+    lines: Sequence[tuple[str, ...]]
+    sizes: Sequence[tuple[float, float]]
+    middles: Sequence[Point]
+    told: Sequence[str]
+    titles: Sequence[str]
+
+
+def _boxes(
+    groups: Sequence[Group], guests: Collection[Group], marks: _Marks, faint: Sequence[bool]
+) -> tuple[Box, ...]:
+    """The boxes; supernodes take their colours in turn."""
+    colours = iter(hue(i) for i in itertools.count())
+    return tuple(
+        Box(
+            key=f"g{i}",
+            name=marks.lines[i],
+            title=marks.titles[i],
+            x=marks.middles[i][0],
+            y=marks.middles[i][1],
+            width=marks.sizes[i][0],
+            height=marks.sizes[i][1],
+            colour=next(colours) if isinstance(group, Supernode) else GREY,
+            kind=_kind(group, guests),
+            told=marks.told[i],
+            faint=faint[i],
+        )
+        for i, group in enumerate(groups)
+    )
 
 
 class _Plan:

@@ -60,7 +60,10 @@ def theme(page: Page, name: str) -> None:
         f"JupyterLab {name}",
     )
     wait_until(
-        lambda: page.evaluate("() => document.body.dataset.jpThemeLight") == str(name == "Light").lower(),
+        lambda: (
+            page.evaluate("() => document.body.dataset.jpThemeLight")
+            == str(name == "Light").lower()
+        ),
         told=name,
     )
     page.wait_for_timeout(500)
@@ -126,11 +129,11 @@ def test_a_click_on_a_node_is_soon_seen_everywhere(page: Page) -> None:
     over = "() => [...document.querySelectorAll('.cnb-over')].map((g) => g.innerHTML).join()"
     heading = reader.panel("connections").locator(".cnb-title")
     for said in ("layer 18 ", "layer 16 "):
-        before = page.evaluate(over), heading.inner_text()
+        before = [page.evaluate(over), heading.inner_text()]
         reader.click_node(said)
-        wait_until(
-            lambda: page.evaluate(over) != before[0] and heading.inner_text() != before[1],
-            seconds=PATIENCE,
-            told=f"{said} selected",
-        )
+
+        def both_changed(old: list[str] = before) -> bool:
+            return page.evaluate(over) != old[0] and heading.inner_text() != old[1]
+
+        wait_until(both_changed, seconds=PATIENCE, told=f"{said} selected")
     assert reader.failures() == []

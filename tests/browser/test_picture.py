@@ -36,6 +36,7 @@ panel = GraphPanel(session)
 panel
 """
 
+
 @pytest.mark.parametrize("name", [*SHOWN, *(n for n in EVERY if n not in SHOWN)])
 def test_a_written_page_fits_every_window(name: str, tmp_path: Path) -> None:
     graph, labels = real_graph(name)

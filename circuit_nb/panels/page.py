@@ -98,7 +98,7 @@ STYLE = f"""
 @container (min-width: 781px) {{ .cnb-turns .cnb-scroll {{ max-height: 300px; }} }}
 .cnb-tabs {{ display: flex; flex-wrap: wrap; gap: 2px; margin: 0 8px 2px;
   border-bottom: 1px solid rgba(128,128,128,.35); }}
-.cnb-tabs [role="tab"] {{ padding: 4px 10px; cursor: pointer; border-radius: 5px 5px 0 0;
+.cnb-tabs [role="tab"] {{ padding: 4px 5px; cursor: pointer; border-radius: 5px 5px 0 0;
   color: var(--cnb-quiet); }}
 .cnb-tabs [role="tab"]:hover {{ background: rgba(128,128,128,.12); }}
 .cnb-tabs [aria-selected="true"] {{ color: inherit; font-weight: 600;

@@ -98,7 +98,7 @@ def seen(page: Page) -> dict[str, Any]:
     return page.evaluate(MEASURE)
 
 
-def assert_clear(page: Page, told: str) -> None:
+def assert_clear(page: Page, told: str, words: int = 10) -> None:
     """Everything is inside the picture, and no word on another."""
     found = seen(page)
     left, top, right, bottom = found["plot"]
@@ -107,7 +107,7 @@ def assert_clear(page: Page, told: str) -> None:
         for text, *box in found[what]:
             assert box[0] >= left - 1 and box[2] <= right + 1, (told, what, text)
             assert box[1] >= top - 1 and box[3] <= bottom + 1, (told, what, text)
-    assert len(found["words"]) >= 10, told
+    assert len(found["words"]) >= words, told
     for (one, *a), (other, *b) in itertools.combinations(found["words"] + found["ticks"], 2):
         # Two lines of one word touch; fonts leave more room above and below than letters take.
         wide = min(a[2], b[2]) - max(a[0], b[0])

@@ -1,11 +1,15 @@
 """How long the panels take, and how much they send.
 
     python benchmarks/panels.py [--no-browser] [--repeat 7] [--real FOLDER] [--against CHECKOUT]
+                                [--smollm FOLDER]
 
 On the embedded model's Dallas graph, on random graphs of 2,000 and 5,000 features and 20,000 edges,
 and, given a folder of graphs in Neuronpedia's JSON, on each of them: the time to open a graph, to
 build the figure, the kernel's part of a toggle, a selection and a pin, and, in headless chromium,
 the time from a click on a node to the last redraw and the bytes the page receives.
+
+With `--smollm`, what is done with a graph of SmolLM2 at default settings (5,000 of some 9,900
+features) is timed too; the model and its random transcoders are made in that folder once.
 
 With `--against`, each is measured in another checkout of this library too, turn by turn, so that
 what else the machine does falls on both.
@@ -14,6 +18,8 @@ what else the machine does falls on both.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import os
 import statistics
 import subprocess
@@ -71,12 +77,14 @@ def in_the_kernel(repeat: int, real: Path | None) -> None:
         whole = milliseconds(lambda graph=graph: figures.graph_figure(graph), repeat)
         report(f"{name}: graph_figure", whole)
         report(f"{name}: explore", milliseconds(lambda graph=graph: opened(graph), 3))
+        first_display(name, lambda graph=graph: opened(graph))
         explorer = opened(graph)
         one_by_one(f"{name}: select, the kernel's part", explorer, "select", repeat)
         one_by_one(f"{name}: pin", explorer, "pin", repeat)
 
     model = load("atlas")
     graph = attribute(model, DALLAS, progress=False)
+    first_display("Dallas", lambda: explore(model, graph))
     report("Dallas: explore", milliseconds(lambda: explore(model, graph), 3))
     explorer = explore(model, graph)
 
@@ -86,6 +94,59 @@ def in_the_kernel(repeat: int, real: Path | None) -> None:
 
     report("Dallas: toggle, the kernel's part", milliseconds(flip, 2 * repeat))
     one_by_one("Dallas: select, the kernel's part", explorer, "select", repeat)
+
+
+def first_display(name: str, make: Callable[[], Any]) -> None:
+    """Time to an explorer and its picture in a warm kernel, and what the page gets for it."""
+    import ipywidgets
+
+    make()._repr_mimebundle_()  # warm
+    known = set(_live(ipywidgets))
+    begin = time.perf_counter()
+    explorer = make()
+    bundle = explorer._repr_mimebundle_()
+    report(f"{name}: first display", [1000 * (time.perf_counter() - begin)])
+    ours = plotly = 0
+    for key in set(_live(ipywidgets)) - known:
+        state = _live(ipywidgets)[key].get_state()
+        script = len(state.get("_esm", "")) if "_py2js_addTraces" in state else 0
+        plotly += script
+        ours += len(json.dumps(state, default=repr)) - script
+    ours += sum(len(str(part)) for part in bundle.values())
+    report(f"{name}: first display, beyond Plotly's own script", [ours / 1024], "KB")
+
+
+def _live(ipywidgets: Any) -> dict[str, Any]:
+    """The widgets there are, by id, in ipywidgets 7 and 8."""
+    module = sys.modules["ipywidgets.widgets.widget"]
+    return dict(getattr(module, "_instances", None) or ipywidgets.Widget.widgets)
+
+
+def on_smollm(folder: Path, repeat: int) -> None:
+    """What is done with a graph of a real model at default settings."""
+    from smollm import PROMPT, prepare
+
+    from circuit_nb import attribute, load, neuronpedia
+    from circuit_nb.analysis import prune
+
+    prepare(folder)
+    model = load(folder / "model", folder / "plt", device="cpu")
+    graph = attribute(model, PROMPT, progress=False)
+    features = len(graph.features)
+    print(f"SmolLM2: {features:,} features, {(graph.weights != 0).sum():,} edges", flush=True)
+    report("SmolLM2: explore", milliseconds(lambda: opened(graph), 3))
+    first_display("SmolLM2", lambda: opened(graph))
+    explorer = opened(graph)
+    report("SmolLM2: Propose groups", milliseconds(explorer.session.propose, 3))
+    one_by_one("SmolLM2: pin", explorer, "pin", repeat)
+    fresh = [dataclasses.replace(graph) for _ in range(4)]  # nothing is known of these yet
+    report("SmolLM2: prune", milliseconds(lambda: prune(fresh.pop()), 3))
+    pruned = prune(graph)
+    with tempfile.TemporaryDirectory() as place:
+        size = neuronpedia.write(pruned, Path(place) / "graph.json").stat().st_size
+    links = int((pruned.weights != 0).sum())
+    told = f"SmolLM2: JSON of what is pruned to, {pruned.n_nodes:,} nodes, {links:,} links"
+    report(told, [size / 1024], "KB")
 
 
 def one_by_one(what: str, explorer: Any, deed: str, repeat: int) -> None:
@@ -223,6 +284,7 @@ def main() -> None:
     parser.add_argument("--no-browser", action="store_true")
     parser.add_argument("--no-kernel", action="store_true")
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="graphs in Neuronpedia's JSON")
+    parser.add_argument("--smollm", type=Path, metavar="FOLDER", help="its model, made there once")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="measured in turn")
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -240,6 +302,8 @@ def main() -> None:
             subprocess.run([sys.executable, __file__, *arguments], check=True)
     else:
         in_the_kernel(options.repeat, options.real)
+    if options.smollm:
+        on_smollm(options.smollm, options.repeat)
     if not options.no_browser:
         in_the_browser(options.repeat, options.real, roots)
 

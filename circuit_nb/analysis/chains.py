@@ -16,6 +16,10 @@ from circuit_nb.influence import ROWS
 Numbers = npt.NDArray[np.int64]
 
 
+FEW = 12
+"""So few largest values are looked for one by one."""
+
+
 @dataclass(frozen=True)
 class Path:
     """A chain of edges from one node to another."""
@@ -105,10 +109,20 @@ def _upwards(graph: AttributionGraph) -> Iterator[slice]:
 
 
 def _largest(values: Floats, most: int) -> Numbers:
-    """Columns of the largest values of each row, ascending, (rows, at most `most`)."""
+    """Columns of the largest values of each row, ascending, (rows, at most `most`).
+
+    No value is negative.
+    """
     n = values.shape[1]
     if n <= most:
         return np.broadcast_to(np.arange(n), values.shape)
+    if most <= FEW:  # so often the largest of what is left: many times faster than partitioning
+        left, every = values.copy(), np.arange(len(values))
+        found = np.empty((len(values), most), dtype=np.int64)
+        for k in range(most):
+            found[:, k] = left.argmax(axis=1)
+            left[every, found[:, k]] = -1
+        return np.sort(found, axis=1)
     return np.sort(np.argpartition(values, n - most, axis=1)[:, n - most :], axis=1)
 
 

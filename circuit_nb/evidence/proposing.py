@@ -36,6 +36,8 @@ PULLS = 0.08
 """A box is parted where being one costs more than this share of the influence."""
 DUST = 5e-4
 """Share of the strongest member's influence under which a feature is left out of its group."""
+LARGEST = 20
+"""Features of a box at most: of a whole graph's hundreds a person would take the strongest."""
 
 Numbers = npt.NDArray[np.int64]
 
@@ -56,7 +58,8 @@ def propose(
 
     Returns:
         Four to nine supernodes with different names, the most influential first, the members of
-        each likewise; fewer where there are fewer groups, none where nothing has influence.
+        each likewise and no more than 20; fewer where there are fewer groups, none where nothing
+        has influence.
 
     Raises:
         ValueError: If the graph does not hold one of the features.
@@ -142,8 +145,8 @@ def _parted(
 
 
 def _members(box: Numbers, strength: npt.NDArray[np.float64]) -> Numbers:
-    """The features of a box, the most influential first, without dust."""
-    order = box[np.argsort(-strength[box], kind="stable")]
+    """The features of a box, the most influential first, without dust, and not too many."""
+    order = box[np.argsort(-strength[box], kind="stable")][:LARGEST]
     return order[strength[order] >= DUST * strength[order[0]]]
 
 

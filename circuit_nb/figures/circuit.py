@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -28,7 +28,7 @@ Shares: TypeAlias = npt.NDArray[np.float64]
 WEAKEST, MOST = 0.04, 12
 """Arrows that carry a smaller share of their target's input are left out, and all but so many."""
 ONLY = 0.01
-"""A box that no arrow leaves keeps its strongest one if it carries this share."""
+"""A box keeps the strongest arrow that leaves it in any case if it carries this share."""
 LENGTHS, MARGIN = (21, 17, 14, 11), 8.0
 """Characters of a line of a box's name, shorter ones where there is too little room, and space
 around the drawing in pixels."""
@@ -95,28 +95,49 @@ def circuit(
         return round(point[0] + MARGIN, 1), round(point[1] + MARGIN, 1)
 
     middles = [at(a, b) for a, b in zip(placed.along, placed.across, strict=True)]
-    colours = iter(hue(i) for i in itertools.count())
-    boxes = tuple(
-        Box(
-            key=f"g{i}",
-            name=lines[i],
-            title=_title(graph, group, names[i]),
-            x=middles[i][0],
-            y=middles[i][1],
-            width=sizes[i][0],
-            height=sizes[i][1],
-            colour=next(colours) if isinstance(group, Supernode) else GREY,
-            kind=_kind(group, guests),
-            told=told[i],
-            faint=(fractions or {}).get(group, 1.0) <= GREYED,
-        )
-        for i, group in enumerate(groups)
+    marks = _Marks(
+        lines, sizes, middles, told, [_title(graph, *p) for p in zip(groups, names, strict=True)]
     )
+    faint = [(fractions or {}).get(g, 1.0) <= GREYED for g in groups]
+    boxes = _boxes(groups, guests, marks, faint)
     passed = {edge: tuple(at(*p) for p in route) for edge, route in placed.routes.items()}
     extent = (placed.breadth, placed.depth) if upward else (placed.depth, placed.breadth)
     wide, high = extent[0] + 2 * MARGIN, extent[1] + 2 * MARGIN
     found = {(s, t): float(shares[t, s]) for s, t in drawn}
     return Circuit(boxes, arrows(boxes, found, passed, high, upward), wide, high)
+
+
+class _Marks(NamedTuple):
+    """What is written on each box, and where it stands."""
+
+    lines: Sequence[tuple[str, ...]]
+    sizes: Sequence[tuple[float, float]]
+    middles: Sequence[Point]
+    told: Sequence[str]
+    titles: Sequence[str]
+
+
+def _boxes(
+    groups: Sequence[Group], guests: Collection[Group], marks: _Marks, faint: Sequence[bool]
+) -> tuple[Box, ...]:
+    """The boxes; supernodes take their colours in turn."""
+    colours = iter(hue(i) for i in itertools.count())
+    return tuple(
+        Box(
+            key=f"g{i}",
+            name=marks.lines[i],
+            title=marks.titles[i],
+            x=marks.middles[i][0],
+            y=marks.middles[i][1],
+            width=marks.sizes[i][0],
+            height=marks.sizes[i][1],
+            colour=next(colours) if isinstance(group, Supernode) else GREY,
+            kind=_kind(group, guests),
+            told=marks.told[i],
+            faint=faint[i],
+        )
+        for i, group in enumerate(groups)
+    )
 
 
 class _Plan:
@@ -170,12 +191,16 @@ def strongest(shares: Shares) -> tuple[tuple[int, int], ...]:
     """The arrows that are drawn, (source, target), the strongest first."""
     strength = np.abs(shares)
     order = [divmod(int(k), len(shares)) for k in np.argsort(-strength, axis=None, kind="stable")]
-    drawn = [(s, t) for t, s in order if strength[t, s] >= WEAKEST][:MOST]
-    for source in range(len(shares)):
-        target = int(strength[:, source].argmax())
-        if strength[target, source] >= ONLY and not any(s == source for s, _ in drawn):
-            drawn.append((source, target))
-    return tuple(drawn)
+    drawn = {
+        (source, int(strength[:, source].argmax()))
+        for source in range(len(shares))
+        if strength[:, source].max() >= ONLY
+    }
+    for target, source in order:
+        if len(drawn) >= MOST or strength[target, source] < WEAKEST:
+            break
+        drawn.add((source, target))
+    return tuple((s, t) for t, s in order if (s, t) in drawn)
 
 
 _known_shares: WeakKeyDictionary[AttributionGraph, tuple[tuple[Group, ...], Shares]] = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,6 +12,16 @@ from circuit_nb.bridge.cache import CacheLost, KeyValues
 from circuit_nb.intervention.checks import check_finite
 from circuit_nb.intervention.hooks import Patch
 from circuit_nb.model.replacement import ReplacementModel
+
+
+@dataclass
+class Continued:
+    """The tokens that one row goes on with."""
+
+    tokens: list[int] = field(default_factory=list[int])
+    """Their ids."""
+    probabilities: list[float] = field(default_factory=list[float])
+    """What the model gave each of them, at temperature 1, after everything before it."""
 
 
 class _Continuation:
@@ -50,7 +61,7 @@ def generate(
     temperature: float,
     seed: int,
     changes: Sequence[Sequence[object]],
-) -> list[list[int]]:
+) -> list[Continued]:
     """Continue every row of a patched pass, with its key-value cache if it has one.
 
     Args:
@@ -64,14 +75,14 @@ def generate(
         changes: The interventions of each row, for messages.
 
     Returns:
-        Token ids of each row, up to the first token that ends a text or a turn.
+        The tokens of each row, up to the first token that ends a text or a turn.
 
     Raises:
         ValueError: If a pass produced NaN or infinity.
     """
     generator = torch.Generator().manual_seed(seed)
     stop = end_tokens(patch.model)
-    rows: list[list[int]] = [[] for _ in range(len(logits))]
+    rows = [Continued() for _ in range(len(logits))]
     done = [False] * len(rows)
     continuation = _Continuation(patch, len(rows), cache)
     latest = logits[:, -1]
@@ -82,10 +93,12 @@ def generate(
             uniform = torch.rand(scores.shape[1], generator=generator).clamp(min=1e-20)
             scores = scores / temperature - (-uniform.log()).log().to(scores.device)
         tokens = scores.argmax(-1)
-        for row, token in enumerate(tokens.tolist()):
+        chosen = latest.float().log_softmax(-1).gather(1, tokens[:, None])[:, 0].exp()
+        for row, (token, share) in enumerate(zip(tokens.tolist(), chosen.tolist(), strict=True)):
             done[row] = done[row] or token in stop
             if not done[row]:
-                rows[row].append(token)
+                rows[row].tokens.append(token)
+                rows[row].probabilities.append(share)
         if all(done) or i == n_tokens - 1:
             break
         latest = continuation.step(tokens)

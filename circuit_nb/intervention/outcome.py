@@ -69,6 +69,11 @@ class Prediction:
     """The generated continuation, if one was asked for."""
     generated: tuple[int, ...] = ()
     """Its token ids."""
+    generated_probabilities: npt.NDArray[np.float32] = field(
+        default_factory=lambda: np.zeros(0, dtype=np.float32)
+    )
+    """Probability of each of them after everything before it, (generated,), 0 to 1: the model's
+    own, whatever the temperature they were sampled at."""
     vocabulary: Vocabulary | None = None
     """The model's tokens by text; without it, only ids are known."""
 

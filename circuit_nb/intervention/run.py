@@ -18,7 +18,7 @@ from circuit_nb.graph import Feature, Supernode
 from circuit_nb.intervention.change import Intervention, features_of
 from circuit_nb.intervention.checks import check_experiments, check_finite, check_settings
 from circuit_nb.intervention.edits import edits_of
-from circuit_nb.intervention.generation import generate
+from circuit_nb.intervention.generation import Continued, generate
 from circuit_nb.intervention.heads import HeadIntervention
 from circuit_nb.intervention.hooks import Patch
 from circuit_nb.intervention.outcome import (
@@ -128,7 +128,7 @@ def intervene_many(
     check_finite(
         rows, logits, patch.denominators, *([] if reading is None else [reading.activations])
     )
-    texts: list[list[int]] = [[]] * len(rows)
+    texts = [Continued()] * len(rows)
     if max_new_tokens:
         texts = generate(
             patch,
@@ -185,7 +185,7 @@ def _prediction(
     top_k: int,
     logits: Tensor,
     reading: Reading | None,
-    generated: Sequence[int],
+    continued: Continued,
 ) -> Prediction:
     # A copy: what the caller does with it must not reach the record, nor it hold a whole batch.
     kept = np.array(logits.float().cpu().numpy())
@@ -200,7 +200,8 @@ def _prediction(
         logits=kept,
         activations=dict(zip(watched, acts, strict=False)),
         pre_activations=dict(zip(watched, pre, strict=False)),
-        text=str(model.tokenizer.decode(list(generated))) if generated else "",
-        generated=tuple(generated),
+        text=str(model.tokenizer.decode(continued.tokens)) if continued.tokens else "",
+        generated=tuple(continued.tokens),
+        generated_probabilities=np.array(continued.probabilities, dtype=np.float32),
         vocabulary=model.vocabulary,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 
 from circuit_nb.figures.bars import probability_spec
-from circuit_nb.figures.style import html_text, percent, token_text
+from circuit_nb.figures.style import exact_token, html_text, percent, token_text
 from circuit_nb.figures.svg import draw, to_svg
 from circuit_nb.panels.base import Drawing, Panel, lines, stack, tooltip
 from circuit_nb.panels.page import Clickable
@@ -116,11 +116,33 @@ class AnswerPanel(Panel):
         outcome = self.session.outcome
         if outcome is None:
             return []
-        found = {"before": outcome.before, "after": outcome.after}
-        return [(when, self._tokens(found[when])) for when, _ in self.session.continuations()]
+        sides = {"before": outcome.before, "after": outcome.after}
+        return [
+            (when, self._tokens(sides[when], None if when == "before" else outcome.before))
+            for when, _ in self.session.continuations()
+        ]
 
-    def _tokens(self, prediction: Prediction) -> str:
-        return html_text(prediction.text)
+    def _tokens(self, said: Prediction, before: Prediction | None) -> str:
+        """The generated text; each token tells its probability, and what it was before.
+
+        What it was before is known as long as both texts are the same so far: of a token that both
+        go on with, and of the first one in any case.
+        """
+        model = self.session.model
+        assert model is not None
+        same, parts = True, list[str]()
+        shares = said.generated_probabilities.tolist()
+        for i, (token, share) in enumerate(zip(said.generated, shares, strict=True)):
+            text = model.token(token)
+            told = f"{exact_token(text)}: {percent(share)}"
+            if before is not None and same:
+                there = before.generated[i : i + 1] == (token,)
+                if there or i == 0:
+                    old = before.generated_probabilities[i] if there else before.probability(token)
+                    told += f" after, {percent(float(old))} before"
+                same = there
+            parts.append(f'<span title="{html_text(told)}">{html_text(text)}</span>')
+        return "".join(parts)
 
     def _show_busy(self) -> None:
         busy = self.session.busy

@@ -136,6 +136,7 @@ def _outside(session: Session, words: list[str]) -> Iterator[Found]:
 
 def _new(session: Session, key: tuple[int, int], label: str = "", why: str = "") -> Found:
     layer, index = key
-    name = label or session.labels.get(key) or f"L{layer} #{index}"
+    known = label or session.labels.get(key) or session.cards.elsewhere.get(key)
+    name = known or f"L{layer} #{index}"
     place = f"layer {layer}, not active here: adds a switch"
     return Found(f"{NEW}-{layer}-{index}", name, place, why)

@@ -12,12 +12,14 @@ from circuit_nb.graph import AttributionGraph, Feature, Node, Supernode, TargetN
 
 JOINED = 0.1
 """Share of a group's input that a token or, of an output's input, a group must carry to join."""
+LIKELY = 0.02
+"""Probability that an output but the first one must have to join."""
 
 
 def joined_ends(graph: AttributionGraph, supernodes: Sequence[Supernode]) -> list[Node]:
     """The tokens that feed the supernodes, and the outputs they feed, by at least `JOINED`.
 
-    The first output is there in any case.
+    The first output is there in any case; others are if they are `LIKELY`.
     """
     if not supernodes:
         return []
@@ -28,6 +30,7 @@ def joined_ends(graph: AttributionGraph, supernodes: Sequence[Supernode]) -> lis
     n, m = len(supernodes), len(supernodes) + len(tokens)
     feeding = shares[:n, n:m].max(axis=0) >= JOINED
     fed = shares[m:, :n].max(axis=1) >= JOINED
+    fed &= graph.target_probabilities >= LIKELY
     fed[:1] = True
     return [
         *(t for t, joined in zip(tokens, feeding.tolist(), strict=True) if joined),

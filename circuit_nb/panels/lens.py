@@ -31,7 +31,8 @@ _CSS = f"""
 .cnb-panel .cnb-room > * {{ min-width: {NARROWEST}px; }}
 .cnb-room .textpoint text, .cnb-over text {{ paint-order: stroke; stroke: {PAPER};
   stroke-width: 4px; stroke-linejoin: round; }}
-.cnb-room .textpoint text, .cnb-over text, .cnb-room .xtick text {{ fill: {INK} !important; }}
+.cnb-room .textpoint text, .cnb-over text, .cnb-room .xtick text, .cnb-room .ytick text {{
+  fill: {INK} !important; }}
 .cnb-room .modebar {{ display: none !important; }}
 .cnb-said {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
   white-space: nowrap; }}

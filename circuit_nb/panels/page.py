@@ -75,6 +75,7 @@ STYLE = f"""
   50%, rgba(128,128,128,.25) 60%) 0 0 / 200% 100%; animation: cnb-slide 1.2s linear infinite; }}
 @keyframes cnb-appear {{ to {{ opacity: 1; }} }}
 @keyframes cnb-slide {{ from {{ background-position: 200% 0; }} to {{ background-position: 0; }} }}
+@media (prefers-reduced-motion: reduce) {{ .cnb-busy i {{ animation: none; }} }}
 .cnb-panel {{ min-width: 0; }}
 .cnb-room > * {{ flex: 1 1 100%; min-width: 0; }}
 .cnb-row .widget-html-content, .cnb-row .widget-html {{ line-height: 20px; }}
@@ -84,7 +85,8 @@ STYLE = f"""
 .cnb-graphpanel .textpoint text, .cnb-subgraphpanel svg text[text-anchor="start"] {{
   paint-order: stroke;
   stroke: {PAPER}; stroke-width: 3px; stroke-linejoin: round; }}
-.cnb-panel svg text[fill="{GREY}"], .cnb-graphpanel .textpoint text, .cnb-graphpanel .xtick text {{
+.cnb-panel svg text[fill="{GREY}"], .cnb-graphpanel .textpoint text, .cnb-graphpanel .xtick text,
+.cnb-graphpanel .ytick text {{
   fill: {INK} !important; }}
 .cnb-explorer {{ container-type: inline-size; }}
 @container (max-width: 780px) {{
@@ -96,7 +98,7 @@ STYLE = f"""
 @container (min-width: 781px) {{ .cnb-turns .cnb-scroll {{ max-height: 300px; }} }}
 .cnb-tabs {{ display: flex; flex-wrap: wrap; gap: 2px; margin: 0 8px 2px;
   border-bottom: 1px solid rgba(128,128,128,.35); }}
-.cnb-tabs [role="tab"] {{ padding: 4px 10px; cursor: pointer; border-radius: 5px 5px 0 0;
+.cnb-tabs [role="tab"] {{ padding: 4px 5px; cursor: pointer; border-radius: 5px 5px 0 0;
   color: var(--cnb-quiet); }}
 .cnb-tabs [role="tab"]:hover {{ background: rgba(128,128,128,.12); }}
 .cnb-tabs [aria-selected="true"] {{ color: inherit; font-weight: 600;

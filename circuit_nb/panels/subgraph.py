@@ -27,7 +27,7 @@ WIDTH = 600
 """Pixels that boxes are spread over until the page says how many there are."""
 HEIGHT = 230
 """Pixels that few boxes are spread over from top to bottom."""
-TALLEST = 330
+TALLEST = 380
 """Pixels of height beyond which the circuit scrolls."""
 
 

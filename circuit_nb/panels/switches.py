@@ -10,7 +10,7 @@ from circuit_nb.panels.answer import NO_MODEL
 from circuit_nb.panels.base import Drawing, Panel, lines, tooltip
 from circuit_nb.panels.rows import SwitchRow
 from circuit_nb.panels.session import Session
-from circuit_nb.panels.state import Added
+from circuit_nb.panels.state import Added, Identity
 from circuit_nb.panels.transplant import Transplant
 
 NO_ROWS = "Pin a feature or make a supernode: each gets a switch here."
@@ -65,9 +65,12 @@ class SwitchesPanel(Panel):
             old = {row.identity: row for row in self.rows.values()}
             self.rows = {}
             for name, row in rows.items():
-                made = SwitchRow(session, self.guard, row, name)
-                made.follow(old.get(made.identity))
-                self.rows[name] = made
+                before = old.pop(Identity.of(row), None)
+                if before is not None and (before.name, before.row) == (name, row):
+                    self.rows[name] = before
+                    continue
+                self.rows[name] = made = SwitchRow(session, self.guard, row, name)
+                made.follow(before)
             told = NO_MODEL if session.model is None else NO_ROWS if not rows else ""
             note = ipywidgets.HTML(f'<div class="cnb cnb-empty">{html_text(told)}</div>')
             boxes = [row.box for row in self.rows.values()]

@@ -114,6 +114,7 @@ class Reader:
                 if (!Array.isArray(texts)) continue;
                 const i = texts.findIndex((text) => text.includes(said));
                 if (i < 0) continue;
+                plot.scrollIntoView({ block: 'center' });
                 const box = plot.getBoundingClientRect(), { xaxis, yaxis } = plot._fullLayout;
                 return { x: box.x + xaxis._offset + xaxis.d2p(plot.calcdata[trace.index][i].x),
                          y: box.y + yaxis._offset + yaxis.d2p(plot.calcdata[trace.index][i].y) };

@@ -18,7 +18,9 @@ from circuit_nb.attribution import attribute
 from circuit_nb.evidence import propose
 from circuit_nb.evidence.merging import groups, merges
 from circuit_nb.evidence.naming import common_label, distinct
-from circuit_nb.graph import AttributionGraph, Feature, Supernode
+from circuit_nb.evidence.proposing import LARGEST
+from circuit_nb.figures.circuit import circuit
+from circuit_nb.graph import AttributionGraph, Feature, Supernode, TargetNode
 from circuit_nb.model import ReplacementModel
 from circuit_nb.neuronpedia import read
 
@@ -203,3 +205,18 @@ def test_the_embedded_models_two_hops_are_found_without_its_labels_or_concepts(
         box = next(group for group in found if concept <= group)
         others = {n: {Feature(*r) for r in rows} for n, rows in concepts.items() if n != name}
         assert not any(box & other for other in others.values())
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real graphs are not on this machine")
+@pytest.mark.parametrize("path", sorted(REAL.rglob("*.json")), ids=lambda p: p.stem)
+def test_a_whole_graphs_boxes_are_few_small_and_joined_by_a_dozen_lines(path: Path) -> None:
+    graph, notes = read(path)
+    found = propose(graph, notes.feature_labels)
+    assert 4 <= len(found) <= 9
+    assert all(1 <= len(group.features) <= LARGEST for group in found)
+    drawn = circuit(graph, [*found, TargetNode(0)], labels=notes.feature_labels, width=700)
+    assert len(found) - 1 <= len(drawn.arrows) <= 12
+    strength = influence(graph)
+    for group in found:
+        inside = [float(strength[graph.number(feature)]) for feature in group.features]
+        assert inside == sorted(inside, reverse=True)

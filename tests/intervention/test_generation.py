@@ -228,3 +228,22 @@ def test_bfloat16_is_compared_as_coarsely_as_it_rounds(tokenizer: Any) -> None:
         with said() as texts:
             intervene(model, IDS, [], max_new_tokens=N)
         assert model.cached.trusted and not texts
+
+
+def test_each_generated_token_comes_with_its_probability(model: Any) -> None:
+    graph = attribute(model, IDS, max_features=20)
+    change = Intervention.scale(Feature(*graph.features[-1].tolist()), -3.0)
+    for temperature in (0.0, 1.5):
+        outcome = intervene(model, IDS, [change], max_new_tokens=4, temperature=temperature)
+        said = outcome.before.generated_probabilities
+        assert said.shape == (len(outcome.before.generated),)
+        assert outcome.after.generated_probabilities.shape == (len(outcome.after.generated),)
+        for i, token in enumerate(outcome.before.generated):
+            text = torch.tensor([[*IDS, *outcome.before.generated[:i]]])
+            share = float(model.run(text)[0, -1].float().softmax(-1)[token])
+            assert said[i] == pytest.approx(share, abs=1e-5)
+        first = outcome.after.generated[0]
+        assert outcome.after.generated_probabilities[0] == pytest.approx(
+            outcome.after.probability(first), abs=1e-5
+        )
+    assert intervene(model, IDS, []).before.generated_probabilities.shape == (0,)

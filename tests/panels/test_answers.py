@@ -9,7 +9,7 @@ import pytest
 from families import OAKLAND
 
 from circuit_nb import Intervention, intervene
-from circuit_nb.figures.style import percent
+from circuit_nb.figures.style import html_text, percent
 from circuit_nb.graph import AttributionGraph, Feature, Supernode
 from circuit_nb.model import ReplacementModel
 from circuit_nb.panels import (
@@ -274,3 +274,20 @@ def test_a_feature_held_by_another_row_shows_what_it_is_held_at(explorer: Explor
     session.add(texas, session.graph)
     session.set_switch("Texas 2", multiplier=0.5)
     assert session.fractions()[texas] == pytest.approx(0.5)
+
+
+def test_each_generated_token_tells_its_probability(explorer: Explorer) -> None:
+    session = explorer.session
+    session.set_trait("new_tokens", 4)
+    session.set_switch("Texas", on=False)
+    assert session.outcome is not None
+    before, after = session.outcome.before, session.outcome.after
+    shown = explorer.answer._texts.value
+    for said in (before, after):
+        assert said.generated and len(said.generated) == len(said.generated_probabilities)
+    first = float(before.generated_probabilities[0])
+    assert f'title="Austin: {percent(first)}"' in shown.replace("␣", "")
+    there = before.probability(after.generated[0])
+    now = float(after.generated_probabilities[0])
+    assert html_text(f": {percent(now)} after, {percent(there)} before") in shown
+    assert shown.count("<span title=") == len(before.generated) + len(after.generated)

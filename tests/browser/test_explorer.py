@@ -1,0 +1,139 @@
+"""The whole explorer on published graphs: one screen, words, contrast, zoom, motion, clicks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from looking import CONTRAST, LOST, MOVING, assert_clear
+from playwright.sync_api import Page
+from reader import Reader, wait_until
+from real import FOLDER
+from serving import Server, browser_page, run_all, write_notebook
+
+SHOWN = ("dallas-clt", "analogies/sad")
+CELL = """
+from circuit_nb import explore
+explore({path!r}, cards=lambda keys: {{}})
+"""
+SCREEN = 660
+"""Pixels that JupyterLab leaves a notebook on a laptop of 1,366 by 768."""
+PATIENCE = 3.0
+"""Seconds that a click may take until it is seen: many times what it takes on an idle machine."""
+
+
+@pytest.fixture(scope="module", params=SHOWN)
+def opened(lab: Server, folder: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The explorer of a published graph, without a model."""
+    path = FOLDER / f"{request.param}.json"
+    if not path.is_file():
+        pytest.skip(f"needs the published graphs in {FOLDER}, which are not part of the project")
+    name = f"{path.stem}.ipynb"
+    write_notebook(folder / name, CELL.format(path=str(path.resolve())))
+    with browser_page(1366, 768) as page:
+        run_all(page, lab.notebook(name))
+        page.locator(".cnb-explorer .js-plotly-plot .points path").first.wait_for()
+        page.locator(".cnb-over text, .cnb-over path").first.wait_for(state="attached")
+        page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
+        yield page
+        assert page.problems == []  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def page(opened: Page) -> Page:
+    """The explorer in a laptop's window."""
+    resize(opened, 1366, 768)
+    return opened
+
+
+def resize(page: Page, width: int, height: int) -> None:
+    """Give the window another size and wait until all is laid out for it."""
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_timeout(1500)
+
+
+def theme(page: Page, name: str) -> None:
+    """Show JupyterLab in light or dark."""
+    page.evaluate(
+        "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })",
+        f"JupyterLab {name}",
+    )
+    wait_until(
+        lambda: (
+            page.evaluate("() => document.body.dataset.jpThemeLight")
+            == str(name == "Light").lower()
+        ),
+        told=name,
+    )
+    page.wait_for_timeout(500)
+
+
+def test_circuit_and_answer_share_a_screen_and_the_graph_is_whole(page: Page) -> None:
+    for width, height in ((1366, 768), (1920, 1080), (950, 768)):
+        resize(page, width, height)
+        top = page.locator(".cnb-explorer").bounding_box()
+        assert top is not None
+        for part in (".cnb-circuit", ".cnb-outcome svg", ".cnb-chips"):
+            box = page.locator(part).first.bounding_box()
+            assert box is not None
+            assert box["y"] + box["height"] - top["y"] < SCREEN, (width, part)
+        assert_clear(page, f"explorer at {width}")
+
+
+def test_all_text_stands_out_in_light_and_dark(page: Page) -> None:
+    reader = Reader(page)
+    try:
+        for name in ("Light", "Dark"):
+            theme(page, name)
+            for tab in ("Paths", "Feature", "Switches", "Connections"):
+                reader.turn_to(tab)
+                found = page.evaluate(CONTRAST)
+                assert len(found) > 100
+                faint = [f for f in found if f[1] < (3.0 if f[2] >= 24 else 4.5)]
+                assert not faint, f"{name} {tab}: {faint}"
+    finally:
+        theme(page, "Light")
+
+
+def test_at_twice_the_size_nothing_is_lost_at_the_side(page: Page) -> None:
+    resize(page, 683, 384)
+    reader = Reader(page)
+    for tab in ("Paths", "Feature", "Switches", "Connections"):
+        reader.turn_to(tab)
+        assert page.evaluate(LOST) == [], tab
+
+
+def test_nothing_moves_by_itself(page: Page) -> None:
+    assert page.evaluate(MOVING) == []
+    page.emulate_media(reduced_motion="reduce")
+    try:
+        name = page.evaluate(
+            """() => {
+              const busy = document.createElement('div');
+              busy.className = 'cnb-busy';
+              busy.innerHTML = '<i></i>';
+              document.querySelector('.cnb-answerpanel').append(busy);
+              const name = getComputedStyle(busy.firstChild).animationName;
+              busy.remove();
+              return name;
+            }"""
+        )
+        assert name == "none"
+    finally:
+        page.emulate_media(reduced_motion="no-preference")
+
+
+def test_a_click_on_a_node_is_soon_seen_everywhere(page: Page) -> None:
+    reader = Reader(page)
+    over = "() => [...document.querySelectorAll('.cnb-over')].map((g) => g.innerHTML).join()"
+    heading = reader.panel("connections").locator(".cnb-title")
+    for said in ("layer 18 ", "layer 16 "):
+        before = [page.evaluate(over), heading.inner_text()]
+        reader.click_node(said)
+
+        def both_changed(old: list[str] = before) -> bool:
+            return page.evaluate(over) != old[0] and heading.inner_text() != old[1]
+
+        wait_until(both_changed, seconds=PATIENCE, told=f"{said} selected")
+    assert reader.failures() == []

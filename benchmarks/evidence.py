@@ -3,7 +3,7 @@
     python benchmarks/evidence.py
 
 The embedded model on the Dallas prompt, one thread. A measure's time is the median of three; the
-runs one by one are the same number of `intervene`, each with one feature off, of which 40 are timed.
+runs one by one are the same number of `intervene`, each with a feature off; 40 of them are timed.
 """
 
 from __future__ import annotations

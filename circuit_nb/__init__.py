@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         neuronpedia,
         panels,
         published,
+        training,
         transcoders,
     )
     from circuit_nb.analysis import prune, scores
@@ -70,6 +71,7 @@ __all__ = [
     "prune",
     "published",
     "scores",
+    "training",
     "transcoders",
 ]
 

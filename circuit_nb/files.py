@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import reprlib
 import secrets
 import shutil
 import stat
@@ -18,6 +19,10 @@ from pathlib import Path
 from typing import Any
 
 _SHOWN, _SAID = 80, 80
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+_SHORT.maxlevel = 2
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 3
 _STALE = 3600.0
 """Seconds after which what a killed process left beside a file is cleared away."""
 _UNSYNCED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
@@ -28,6 +33,11 @@ def shown(path: str | os.PathLike[str]) -> str:
     """A path as sentences name it: its end, where it is long."""
     text = os.fspath(path)
     return text if len(text) <= _SHOWN else f"…{text[-_SHOWN:]}"
+
+
+def quoted(value: object) -> str:
+    """What stands in a file, as sentences quote it: on one line, and not at length."""
+    return _SHORT.repr(value)
 
 
 def said(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from circuit_nb.files import said, shown, write_tensors
+from circuit_nb.files import quoted, said, shown, write_tensors
 from circuit_nb.finding import Labels, Wanted
 from circuit_nb.given import whole
 from circuit_nb.graph_check import ARRAYS, checked
@@ -360,9 +360,9 @@ def _header(text: str, path: Path) -> dict[str, Any]:
             f"{shown(path)} is a safetensors file but no attribution graph; "
             "give a file written by AttributionGraph.save."
         ) from error
-    if not isinstance(version, int) or version > SCHEMA_VERSION or version < 1:
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
         raise ValueError(
-            f"{shown(path)} has graph schema {str(version)[:40]}; this version of circuit-nb reads "
+            f"{shown(path)} has graph schema {quoted(version)}; this version of circuit-nb reads "
             f"up to {SCHEMA_VERSION}. Upgrade circuit-nb to open it."
         )
     return header

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import operator
-import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from circuit_nb.files import quoted
 from circuit_nb.limits import MAX_LAYERS as MAX_LAYERS
 
 ARRAYS: Mapping[str, type[np.generic]] = {
@@ -44,11 +44,6 @@ MAX_INTEGER = 10**40
 _any = np.logical_or.reduce
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 60
-_SHORT.maxlevel = 2
-_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 3
 
 
 def checked(given: Any) -> dict[str, Any]:
@@ -100,17 +95,17 @@ def _fail(problem: str) -> NoReturn:
 
 def _text(value: object, name: str) -> str:
     if not isinstance(value, str):
-        _fail(f"has {_SHORT.repr(value)} for {name}, where a text is needed")
+        _fail(f"has {quoted(value)} for {name}, where a text is needed")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        _fail(f"has {_SHORT.repr(value)} for {name}, half a surrogate pair, which is no text")
+        _fail(f"has {quoted(value)} for {name}, half a surrogate pair, which is no text")
     return value
 
 
 def _texts(value: object, name: str) -> tuple[str, ...]:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        _fail(f"has {_SHORT.repr(value)} for {name}, where a list of texts is needed")
+        _fail(f"has {quoted(value)} for {name}, where a list of texts is needed")
     texts = tuple(cast("Iterable[object]", value))
     try:
         # All at once: a prompt can have thousands of tokens.
@@ -170,7 +165,7 @@ def _whole(value: object, name: str, least: int, most: int) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, bool) or not least <= number <= most:
-        _fail(f"has {_SHORT.repr(value)} for {name}, where {least} to {most} is possible")
+        _fail(f"has {quoted(value)} for {name}, where {least} to {most} is possible")
     return number
 
 
@@ -245,7 +240,7 @@ def _check_edges(weights: Floats, features: Ints, errors: Ints) -> None:
 
 def _provenance(value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        _fail(f"has {_SHORT.repr(value)} for provenance, where a dict is needed")
+        _fail(f"has {quoted(value)} for provenance, where a dict is needed")
     found = cast("dict[str, Any]", _json(cast("object", value), 0))
     pruned = found.get("pruned")
     if pruned is None:
@@ -253,7 +248,7 @@ def _provenance(value: object) -> dict[str, Any]:
     shares = [pruned.get("node_mass"), pruned.get("edge_mass")] if isinstance(pruned, dict) else [5]
     if not all(share is None or _is_share(share) for share in shares):
         _fail(
-            f"says in provenance that it was pruned at {_SHORT.repr(pruned)}; that is a dict of "
+            f"says in provenance that it was pruned at {quoted(pruned)}; that is a dict of "
             "the shares node_mass and edge_mass, each from 0 to 1"
         )
     return found
@@ -282,4 +277,4 @@ def _json(value: Any, depth: int) -> Any:
         return [_json(item, depth + 1) for item in cast("Sequence[Any]", value)]
     if getattr(value, "shape", None) == ():  # a number of NumPy or torch
         return _json(cast("Any", value).item(), depth + 1)
-    return _fail(f"has {_SHORT.repr(value)} in provenance; only JSON's values can be kept there")
+    return _fail(f"has {quoted(value)} in provenance; only JSON's values can be kept there")

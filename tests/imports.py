@@ -21,7 +21,7 @@ FLOORS = (
     {"model"},
     {"frozen", "intervention"},
     {"attribution"},
-    {"cards"},
+    {"cards", "training"},
     {"evidence"},
     {"panels"},
     {"demo", "making"},

@@ -55,7 +55,8 @@ def test_files_a_page_names_are_there(page: Path) -> None:
 
 def test_the_repository_has_one_address() -> None:
     """Badges, notebooks, setup script and docs name the one in pyproject.toml."""
-    files = [*PAGES, ROOT / "colab_setup.sh", *sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    files = [*PAGES, ROOT / "colab_setup.sh", *notebooks]
     place = ADDRESS.removeprefix("https://github.com/")
     for file in files:
         text = file.read_text(encoding="utf-8")
@@ -63,7 +64,7 @@ def test_the_repository_has_one_address() -> None:
             ours = found == place or "circuit-nb" not in found
             assert ours, f"{file.name} names {found}, pyproject.toml {place}"
     badge = f"https://colab.research.google.com/github/{place}/blob/main/notebooks/"
-    for notebook in files[-3:]:
+    for notebook in notebooks:
         first = "".join(json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"])
         assert f"{badge}{notebook.name}" in first
 

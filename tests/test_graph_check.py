@@ -164,9 +164,10 @@ def test_a_file_of_it_is_refused_in_the_same_words(change: dict[str, Any], tmp_p
         ('{"a":' * 5000 + "1" + "}" * 5000, "no attribution graph"),
         ("5", "no attribution graph"),
         ("{}", "no attribution graph"),
-        ('{"schema_version": true}', "lacks"),
+        ('{"schema_version": true}', "schema True"),
         ('{"schema_version": 0}', "schema 0"),
-        ('{"schema_version": "1"}', "schema 1"),
+        ('{"schema_version": "1"}', "schema '1'"),
+        ('{"schema_version": "\\n"}', r"schema '\\n'; this"),
         ('"' + "a" * 2**24 + '"', "characters; no graph has"),
     ],
 )

@@ -7,6 +7,7 @@ that it is, |weights| of a row summing to one (Ameisen et al. 2025, "Graph pruni
 from __future__ import annotations
 
 from collections.abc import Mapping
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -33,18 +34,30 @@ def origins(graph: AttributionGraph) -> Floats:
     return traced
 
 
+_effects: WeakKeyDictionary[AttributionGraph, Floats] = WeakKeyDictionary()
+
+
 def effects(graph: AttributionGraph) -> Floats:
     """What each feature does to each target through all paths, in the target's own unit.
 
     Returns:
         (n_targets, n_features), signed: the target's input that comes from the feature in the end.
     """
+    found = _effects.get(graph)
+    if found is None:
+        found = _effects[graph] = _traced(graph)
+    return found
+
+
+def _traced(graph: AttributionGraph) -> Floats:
+    """`effects`, (n_targets, n_features)."""
     n = len(graph.features)
     per = 1 / np.maximum(flow(graph).sums, LEAST_SUM)
     found = graph.weights[n:, :n].copy()
     for first, end in reversed(by_layer(graph.features[:, 0])):
         # Whatever lies above is complete by now; it hands on what it gets from this layer.
         found[:, first:end] += (found[:, end:] * per[end:n]) @ graph.weights[end:n, first:end]
+    found.setflags(write=False)
     return found
 
 

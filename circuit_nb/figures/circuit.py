@@ -12,16 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from circuit_nb.analysis import supernode_weights
+from circuit_nb.figures.arrows import Arrow, Box, Point, arrows
 from circuit_nb.figures.layering import Layers, layered
-from circuit_nb.figures.names import NO_LABELS, Labels, node_name, node_place
+from circuit_nb.figures.measures import Measures
+from circuit_nb.figures.names import NO_LABELS, Labels, node_place
+from circuit_nb.figures.naming import told_name
 from circuit_nb.figures.placement import level
 from circuit_nb.figures.style import BODY, GREY, SMALL, hue, percent, shorten, text_width
 from circuit_nb.graph import AttributionGraph, Feature, Node, Supernode, TargetNode, TokenNode
 
 Group: TypeAlias = Supernode | Node
 """What is drawn as one box."""
-Point: TypeAlias = tuple[float, float]
-"""Pixels from the left and from the top."""
 Shares: TypeAlias = npt.NDArray[np.float64]
 
 WEAKEST, MOST = 0.04, 12
@@ -35,61 +36,6 @@ SWITCH = 48.0
 """Width of a switch and of the sign of its menu, pixels."""
 GREYED = 0.25
 """A box at or under this activation fraction is drawn faint."""
-ALONG = (0.5, 0.36, 0.64, 0.24, 0.76)
-"""Where along an arrow its number is tried."""
-
-
-@dataclass(frozen=True)
-class Box:
-    """One drawn group."""
-
-    key: str
-    """What a click on it reports: `g` and the group's number."""
-    name: tuple[str, ...]
-    """Its name in one or two lines."""
-    title: str
-    """Its whole name, and what it is."""
-    x: float
-    """Of its middle, pixels from the left."""
-    y: float
-    """Of its middle, pixels from the top."""
-    width: float
-    height: float
-    colour: str
-    kind: str
-    """`group`, `guest`, `feature`, `error`, `token` or `output`."""
-    told: str
-    """A few characters under the name: its setting, what is left of it, or its probability."""
-    faint: bool
-
-    @property
-    def switchable(self) -> bool:
-        """Whether it can have a switch."""
-        return self.kind in ("group", "guest", "feature")
-
-
-@dataclass(frozen=True)
-class Arrow:
-    """What flows from one box to another."""
-
-    source: int
-    target: int
-    share: float
-    """Share of the target's input that comes directly from the source; negative where it lowers."""
-    points: tuple[Point, ...]
-    """From the source's side to the target's, through the places it passes."""
-    told: Point | None
-    """Where its share is written, by the text's middle; None where there is no room."""
-
-    @property
-    def width(self) -> float:
-        """Of the line, pixels."""
-        return 1 + 6 * min(abs(self.share), 1)
-
-    @property
-    def text(self) -> str:
-        """Its share in words."""
-        return percent(round(self.share, 2))
 
 
 @dataclass(frozen=True)
@@ -134,7 +80,8 @@ def circuit(
     """
     shares = _shares(graph, tuple(groups)) * ~_outer(groups, guests)
     drawn = strongest(shares)
-    names = [_name(graph, g, labels) for g in groups]
+    measures = Measures(graph)
+    names = [g.name if isinstance(g, Supernode) else told_name(measures, g, labels) for g in groups]
     told = [
         (badges or {}).get(g) or _told(graph, g, fractions or {}, answers or {}) for g in groups
     ]
@@ -166,9 +113,10 @@ def circuit(
         for i, group in enumerate(groups)
     )
     passed = {edge: tuple(at(*p) for p in route) for edge, route in placed.routes.items()}
-    arrows = tuple(_arrows(boxes, shares, drawn, passed, upward))
     extent = (placed.breadth, placed.depth) if upward else (placed.depth, placed.breadth)
-    return Circuit(boxes, arrows, extent[0] + 2 * MARGIN, extent[1] + 2 * MARGIN)
+    wide, high = extent[0] + 2 * MARGIN, extent[1] + 2 * MARGIN
+    found = {(s, t): float(shares[t, s]) for s, t in drawn}
+    return Circuit(boxes, arrows(boxes, found, passed, high, upward), wide, high)
 
 
 class _Plan:
@@ -291,10 +239,6 @@ def _kind(group: Group, guests: Collection[Group]) -> str:
     return next((kind for type_, kind in kinds if isinstance(group, type_)), "error")
 
 
-def _name(graph: AttributionGraph, group: Group, labels: Labels) -> str:
-    return group.name if isinstance(group, Supernode) else node_name(graph, group, labels)
-
-
 def _title(graph: AttributionGraph, group: Group, name: str) -> str:
     if isinstance(group, Supernode):
         count = len(group.features)
@@ -333,70 +277,3 @@ def _size(lines: Sequence[str], told: str, switch: bool) -> tuple[float, float]:
     below = text_width(told, SMALL) + beside
     height = 11.0 + 15 * len(lines) + (17.0 if below else 0.0)
     return round(max(widest, below, SWITCH + 26 if switch else 30.0) + 12), height
-
-
-def _arrows(
-    boxes: Sequence[Box],
-    shares: Shares,
-    drawn: Sequence[tuple[int, int]],
-    passed: Mapping[tuple[int, int], tuple[Point, ...]],
-    upward: bool,
-) -> Iterator[Arrow]:
-    told: list[Point] = []
-    for source, target in drawn:
-        start, end = _sides(boxes[source], boxes[target], upward)
-        points = (start, *passed.get((source, target), ()), end)
-        line = samples(points, upward)
-        tried = (line[round(part * (len(line) - 1))] for part in ALONG)
-        place = next((p for p in tried if _is_free(p, boxes, told)), None)
-        if place is not None:
-            told.append(place)
-        yield Arrow(source, target, float(shares[target, source]), points, place)
-
-
-def _sides(source: Box, target: Box, upward: bool) -> tuple[Point, Point]:
-    """Where an arrow leaves one box and reaches the other."""
-    if upward:
-        way = 1 if target.y <= source.y else -1
-        return (source.x, source.y - way * source.height / 2), (
-            target.x,
-            target.y + way * target.height / 2,
-        )
-    way = 1 if target.x >= source.x else -1
-    return (source.x + way * source.width / 2, source.y), (
-        target.x - way * target.width / 2,
-        target.y,
-    )
-
-
-def curve(points: Sequence[Point], upward: bool = False) -> list[tuple[Point, Point, Point]]:
-    """An arrow as cubic Bézier pieces (two handles and an end) that leave boxes straight."""
-    pieces: list[tuple[Point, Point, Point]] = []
-    for (x0, y0), (x1, y1) in itertools.pairwise(points):
-        if upward:
-            half = (y0 + y1) / 2
-            pieces.append(((x0, half), (x1, half), (x1, y1)))
-        else:
-            half = (x0 + x1) / 2
-            pieces.append(((half, y0), (half, y1), (x1, y1)))
-    return pieces
-
-
-def samples(points: Sequence[Point], upward: bool = False, count: int = 12) -> list[Point]:
-    """Places along an arrow, from its source on."""
-    found = [points[0]]
-    for (a, b, c), start in zip(curve(points, upward), points, strict=False):
-        for t in np.linspace(0, 1, count + 1)[1:].tolist():
-            w = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
-            x, y = (sum(k * p[i] for k, p in zip(w, (start, a, b, c), strict=True)) for i in (0, 1))
-            found.append((round(x, 1), round(y, 1)))
-    return found
-
-
-def _is_free(at: Point, boxes: Sequence[Box], told: Sequence[Point]) -> bool:
-    """Whether a number written there would cover neither a box nor another number."""
-    x, y = at
-    covered = any(
-        abs(x - b.x) < b.width / 2 + 20 and abs(y - b.y) < b.height / 2 + 7 for b in boxes
-    )
-    return not covered and all(abs(x - a) > 38 or abs(y - b) > 15 for a, b in told)

@@ -1,4 +1,4 @@
-"""What features are called on the picture where nobody has labelled them."""
+"""What features are called where nobody has labelled them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from circuit_nb.figures.measures import Measures
 from circuit_nb.figures.names import FIRES_ON, NO_LABELS, PROMOTES, Labels, node_name
 from circuit_nb.figures.style import token_text
-from circuit_nb.graph import Feature
+from circuit_nb.graph import Feature, Node
 
 ALSO = 0.6
 """A second output is named if it is raised by this share of the first."""
@@ -36,6 +36,20 @@ def picture_name(measures: Measures, feature: Feature, labels: Labels = NO_LABEL
     if not outputs:
         return node_name(graph, feature)
     return f"→ {outputs}"
+
+
+def told_name(measures: Measures, node: Node, labels: Labels = NO_LABELS) -> str:
+    """`node_name`, but a feature without a label by what it does, as the picture calls it.
+
+    Args:
+        measures: Of the graph.
+        node: The node.
+        labels: Labels of features by (layer, index).
+    """
+    if isinstance(node, Feature) and node in measures.graph:
+        if not labels.get((node.layer, node.index), "").strip():
+            return picture_name(measures, node)
+    return node_name(measures.graph, node, labels)
 
 
 def raised(measures: Measures, feature: Feature) -> list[str]:

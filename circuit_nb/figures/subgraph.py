@@ -7,7 +7,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from circuit_nb.figures.circuit import Box, Circuit, Group, circuit, samples
+from circuit_nb.figures.arrows import Box, samples
+from circuit_nb.figures.circuit import Circuit, Group, circuit
 from circuit_nb.figures.names import NO_LABELS, Labels
 from circuit_nb.figures.style import BODY, FONT, GREY, NEGATIVE, POSITIVE, SMALL, plotly_text
 from circuit_nb.figures.view import Spec, Trace

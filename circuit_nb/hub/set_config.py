@@ -5,14 +5,13 @@ It comes from strangers. Nothing here loads torch.
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, cast
 
 import yaml
 
-from circuit_nb.files import said, shown
+from circuit_nb.files import quoted, said, shown
 from circuit_nb.limits import MAX_LAYERS
 
 MAX_BYTES = 10**6
@@ -26,10 +25,6 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _KINDS = ("transcoder_set", "cross_layer_transcoder")
 _REMOTE = "hf://"
 _MAX_NAME = 255
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 60
-_SHORT.maxlevel = 2
-_SHORT.maxlist = _SHORT.maxdict = 3
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -53,7 +48,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{shown(path)} lacks {', '.join(missing)}; a transcoder set must say them."
         )
     for key, problem in _problems(cast("dict[str, Any]", config)):
-        raise ValueError(f"{shown(path)} has {key} {_SHORT.repr(config[key])}; {problem}.")
+        raise ValueError(f"{shown(path)} has {key} {quoted(config[key])}; {problem}.")
     if config.get("activation") == "topk" and config.get("k") is None:
         raise ValueError(f"{shown(path)} says activation: topk; add k, e.g. k: 64.")
     listed_files(config, path)
@@ -105,11 +100,11 @@ def _check_inside(entry: str, path: Path) -> None:
     parts = (*posix.parts, *windows.parts)
     if posix.is_absolute() or windows.drive or windows.root or ".." in parts:
         raise ValueError(
-            f"{shown(path)} lists {_SHORT.repr(entry)}, outside its folder; list files in it."
+            f"{shown(path)} lists {quoted(entry)}, outside its folder; list files in it."
         )
     legal = entry.isprintable() and all(len(part.encode()) <= _MAX_NAME for part in posix.parts)
     if not legal or not posix.parts or len(posix.parts) > MAX_DEPTH:
-        raise ValueError(f"{shown(path)} lists {_SHORT.repr(entry)}, which names no file.")
+        raise ValueError(f"{shown(path)} lists {quoted(entry)}, which names no file.")
 
 
 def read_yaml(path: Path) -> Any:

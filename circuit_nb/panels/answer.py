@@ -21,6 +21,7 @@ TOKENS = 6
 """Next tokens shown at most."""
 WIDTH = 320
 """Pixels of the bars until the page says how many there are."""
+NO_MODEL = "Load a model to use the switches: explore(model, graph)."
 HELD = (("attention", "attention"), ("everything else", "all"), ("nothing", "none"))
 """What can be held as it was, as the reader reads it and as `intervene` takes it."""
 
@@ -74,14 +75,15 @@ class AnswerPanel(Panel):
         ):
             control.layout.width = width
             control.style.description_width = "initial"
-            control.disabled = self.session.model is None
         self.bars.add_class("cnb-outcome")
         self.bars.layout.width = "100%"
         wrap = {"flex_flow": "row wrap"}
         controls = [self.new_tokens, self.freeze, self.temperature, self.seed, self._busy]
         tools = ipywidgets.HBox(controls, layout=wrap)
         tools.add_class("cnb-tools")
-        self.body.children = [self.bars, self._texts, tools]
+        told = ipywidgets.HTML(f'<div class="cnb cnb-empty">{html_text(NO_MODEL)}</div>')
+        shown = told if self.session.model is None else tools
+        self.body.children = [self.bars, self._texts, shown]
 
     def _setter(self, name: str, control: Any) -> Callable[[Any], None]:
         def changed(change: Any) -> None:

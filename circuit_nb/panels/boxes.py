@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from circuit_nb.figures.circuit import Arrow, Box, Circuit, Point, curve
+from circuit_nb.figures.arrows import Arrow, Box, Point, curve
+from circuit_nb.figures.circuit import Circuit
 from circuit_nb.figures.style import NEGATIVE, POSITIVE, html_text
 from circuit_nb.panels.state import Switch
 

@@ -1,4 +1,4 @@
-"""The graph panel: the attribution graph, drawn, searched, walked and clicked."""
+"""The graph panel: the attribution graph, drawn, walked and clicked."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from circuit_nb.panels.session import Session
 NORMAL = "3 1 520px"
 """Flex of the panel within the explorer."""
 CLICKABLE = ("features", "errors", "tokens", "outputs", "marks")
+SHARED = ("kept", "errors", "links", "everywhere")
+"""Controls of what the session says too."""
 LOOSE = 1.12
 """How much wider than what it was laid out for a picture may be shown."""
 HINT = f"{LEGEND} · click selects, shift-click pins, arrows walk along edges"
@@ -38,10 +40,6 @@ class GraphPanel(Panel):
 
     def __init__(self, session: Session, *, height: int = 480) -> None:
         super().__init__(session, "Graph")
-        self.search = ipywidgets.Combobox(
-            placeholder="find a node: label, layer, token", continuous_update=False
-        )
-        tooltip(self.search, "Type a part of a node's name and choose it from the list")
         self.pin = ipywidgets.Button(description="Pin")
         tooltip(self.pin, "Add the selected node to the subgraph")
         self.kept = ipywidgets.FloatSlider(
@@ -68,7 +66,7 @@ class GraphPanel(Panel):
         tooltip(self.links, "Which edges of the selected node are drawn")
         self.errors = ipywidgets.ToggleButton(session.errors, description="errors")
         tooltip(self.errors, "Show what the transcoders fail to reconstruct")
-        self.everywhere = ipywidgets.ToggleButton(False, description="dense")
+        self.everywhere = ipywidgets.ToggleButton(session.everywhere, description="dense")
         tooltip(self.everywhere, "Show features that fire on nearly everything")
         self.note = ipywidgets.HTML()
         self.lens = Lens(
@@ -83,8 +81,6 @@ class GraphPanel(Panel):
         self._room = self._normal
         self._opened: frozenset[Place] = frozenset()
         self._walk = Walk()
-        self._titles: dict[str, Node] = {}
-        self._titled: Scene | None = None
         self._updated = False
         self._scene = Scene(session.view, session.labels)
         self._scene = self._scene_now()
@@ -97,7 +93,6 @@ class GraphPanel(Panel):
 
     def _arrange(self) -> None:
         for control, width in (
-            (self.search, "240px"),
             (self.pin, "auto"),
             (self.kept, "230px"),
             (self.layers, "190px"),
@@ -106,14 +101,15 @@ class GraphPanel(Panel):
             (self.everywhere, "auto"),
         ):
             control.layout.width = width
-        self.search.layout.flex = "0 1 auto"
         for labelled in (self.kept, self.layers, self.links):
             labelled.style.description_width = "initial"
         row = {"flex_flow": "row wrap", "align_items": "center"}
         self.note.layout.flex = "1 1 200px"
+        self.heading.layout.flex = "0 0 auto"
+        self.children = [c for c in self.children if c is not self.heading]
         hint = ipywidgets.HTML(f'<div class="cnb cnb-faint">{HINT}</div>')
         self.body.children = [
-            ipywidgets.HBox([self.search, self.pin, self.note, self.lens], layout=row),
+            ipywidgets.HBox([self.heading, self.pin, self.note, self.lens], layout=row),
             self.frame,
             ipywidgets.HBox(
                 [self.kept, self.layers, self.links, self.errors, self.everywhere], layout=row
@@ -123,15 +119,12 @@ class GraphPanel(Panel):
 
     def _listen(self) -> None:
         session = self.session
-        for name in ("kept", "errors", "links"):
+        for name in SHARED:
             control = getattr(self, name)
             control.observe(self.guard(lambda c, n=name: setattr(session, n, c["new"])), "value")
-        for control in (self.layers, self.everywhere):
-            control.observe(self.guard(lambda _: self._redraw()), "value")
-        self.search.observe(self.guard(lambda c: self._find(c["new"])), "value")
+        self.layers.observe(self.guard(lambda _: self._redraw()), "value")
         self.pin.on_click(self.guard(lambda _: self._pin()))
-        names = ("selected", "setup", "kept", "errors", "links", "paths", "outcome", "learned")
-        self.watch(self._redraw, *names)
+        self.watch(self._redraw, "selected", "setup", "paths", "outcome", "learned", *SHARED)
 
     @property
     def figure(self) -> go.FigureWidget:
@@ -147,18 +140,8 @@ class GraphPanel(Panel):
 
     def _pin(self) -> None:
         if self.session.selected is None:
-            raise ValueError("Select a node first: click it in the graph, or find it in the list.")
+            raise ValueError("Select a node first: click it in the graph, or find it.")
         self.session.pin(self.session.selected)
-
-    def _find(self, title: str) -> None:
-        if not title:
-            return
-        if title not in self._titles:
-            matches = [t for t in self._titles if title.casefold() in t.casefold()]
-            if not matches:
-                raise ValueError(f"No node is called {title!r}; choose one from the list.")
-            title = matches[0]
-        self.session.select(self._titles[title])
 
     def _click(self, trace: Any, points: Any, state: Any) -> None:
         for index in points.point_inds:
@@ -222,7 +205,6 @@ class GraphPanel(Panel):
         view = dataclasses.replace(
             base,
             always=base.always | on_paths,
-            everywhere=self.everywhere.value,
             layers=None if every else self.layers.value,
             opened=self._opened,
             room=self._room,
@@ -299,17 +281,11 @@ class GraphPanel(Panel):
         figure.layout.shapes = self._scene.backdrop
 
     def _show_controls(self) -> None:
-        session, scene = self.session, self._scene
-        if self._titled is not scene:
-            self._titled = scene
-            shown = [session.graph.nodes[i] for i in scene.view.numbers.tolist()]
-            self._titles = {session.title(node): node for node in shown}
-            self.search.options = tuple(self._titles)
-            self.note.value = f'<div class="cnb cnb-faint">{html_text(scene.view.summary)}</div>'
-        self.kept.value, self.errors.value = session.kept, session.errors
-        self.links.value = session.links
-        title = "" if session.selected is None else session.title(session.selected)
-        self.search.value = self.lens.said = title
+        session = self.session
+        self.note.value = f'<div class="cnb cnb-faint">{html_text(self.view.summary)}</div>'
+        for name in SHARED:
+            getattr(self, name).value = getattr(session, name)
+        self.lens.said = "" if session.selected is None else session.title(session.selected)
         self.pin.disabled = session.selected is None
 
     def draw(self) -> Drawing:

@@ -107,7 +107,7 @@ function words(shape, x, y) {
 
 function render({ model, el }) {
   const tools = document.createElement("div");
-  tools.className = "cnb-tools";
+  tools.className = "cnb-lens";
   tools.setAttribute("role", "toolbar");
   const said = document.createElement("div");
   said.className = "cnb-said";

@@ -20,17 +20,17 @@ NARROWEST = 640
 """A picture is laid out for this width at least, pixels; in a narrower place it scrolls."""
 
 _CSS = f"""
-.cnb-tools {{ display: flex; gap: 2px; font: {BODY}px/1 {FONT}; }}
-.cnb-tools button {{ width: 26px; height: 26px; padding: 0; border: 1px solid transparent;
+.cnb-lens {{ display: flex; gap: 2px; font: {BODY}px/1 {FONT}; }}
+.cnb-lens button {{ width: 26px; height: 26px; padding: 0; border: 1px solid transparent;
   border-radius: 4px; background: none; color: inherit; font-size: 15px; cursor: pointer; }}
-.cnb-tools button:hover {{ background: rgba(128,128,128,.2); }}
-.cnb-tools button:focus-visible, .cnb-room.cnb-keyed:focus {{ outline: 2px solid {POSITIVE};
+.cnb-lens button:hover {{ background: rgba(128,128,128,.2); }}
+.cnb-lens button:focus-visible, .cnb-room.cnb-keyed:focus {{ outline: 2px solid {POSITIVE};
   outline-offset: -2px; }}
 .cnb-room:focus {{ outline: none; }}
 .cnb-room {{ overflow: auto hidden; }}
 .cnb-panel .cnb-room > * {{ min-width: {NARROWEST}px; }}
 .cnb-room .textpoint text, .cnb-over text {{ paint-order: stroke; stroke: {PAPER};
-  stroke-width: 3px; stroke-linejoin: round; }}
+  stroke-width: 4px; stroke-linejoin: round; }}
 .cnb-room .textpoint text, .cnb-over text, .cnb-room .xtick text {{ fill: {INK} !important; }}
 .cnb-room .modebar {{ display: none !important; }}
 .cnb-said {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);

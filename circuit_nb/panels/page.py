@@ -39,6 +39,7 @@ STYLE = f"""
 .cnb td, .cnb th {{ padding: 2px 6px; text-align: left; overflow: hidden; white-space: nowrap;
   text-overflow: ellipsis; border: 0; background: none; font-size: {BODY}px; }}
 .cnb th {{ color: var(--cnb-quiet); font-weight: 400; font-size: {SMALL}px; }}
+.cnb td:first-child, .cnb-head {{ padding-left: 2px; }}
 .cnb td.cnb-number {{ text-align: right; font-variant-numeric: tabular-nums; width: 60px; }}
 .cnb td.cnb-meter {{ width: 48px; }}
 .cnb td.cnb-carrier {{ width: 34px; text-align: right; color: var(--cnb-quiet); }}
@@ -92,6 +93,7 @@ STYLE = f"""
   .cnb-subgraphpanel {{ order: 1; }} .cnb-answerpanel {{ order: 2; }}
   .cnb-graphpanel {{ order: 3; }} .cnb-turns {{ order: 4; }}
 }}
+@container (min-width: 781px) {{ .cnb-turns .cnb-scroll {{ max-height: 300px; }} }}
 .cnb-tabs {{ display: flex; flex-wrap: wrap; gap: 2px; margin: 0 8px 2px;
   border-bottom: 1px solid rgba(128,128,128,.35); }}
 .cnb-tabs [role="tab"] {{ padding: 4px 10px; cursor: pointer; border-radius: 5px 5px 0 0;
@@ -107,7 +109,10 @@ STYLE = f"""
 .cnb-share {{ font-weight: 400; font-size: {BODY}px; }}
 .cnb-plot > * {{ min-width: 0; width: 100%; }}
 .cnb-now {{ border-color: {POSITIVE}; }}
-.cnb-tools button {{ height: 24px; line-height: 22px; padding: 0 8px; }}
+.cnb-panel .widget-button {{ height: 24px; line-height: 22px; padding: 0 8px; color: inherit;
+  font-size: {BODY}px; border: 1px solid rgba(128,128,128,.5); border-radius: 4px;
+  background: none; }}
+.cnb-panel .widget-button:hover {{ background: rgba(128,128,128,.15); box-shadow: none; }}
 .cnb-rowname {{ overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
 .cnb-more {{ border-left: 2px solid rgba(128,128,128,.35); margin-left: 12px; padding-left: 6px; }}
 .cnb-find {{ position: relative; }}

@@ -11,7 +11,7 @@ from circuit_nb.panels.keys import node_from_key, node_key
 from circuit_nb.panels.page import Clickable
 from circuit_nb.panels.session import Session
 
-SAID = 4
+SAID = 3
 """Next tokens shown."""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
-from circuit_nb.files import shown
+from circuit_nb.files import quoted, shown
 from circuit_nb.graph import AttributionGraph
 from circuit_nb.panels.cards import CardSource
 from circuit_nb.panels.session import Session
@@ -93,7 +93,7 @@ def _restore(session: Session, state: Reader) -> None:
         try:
             setattr(session, name, finite(value, name) if isinstance(value, float) else value)
         except traitlets.TraitError:
-            state.fail(f"is damaged: it has {str(value)[:40]!r} for {name!r}")
+            state.fail(f"is damaged: it has {quoted(value)} for {name!r}")
     session.setup = setup
 
 

@@ -6,7 +6,8 @@ import ipywidgets
 
 from circuit_nb import analysis
 from circuit_nb.evidence import RULE
-from circuit_nb.figures.circuit import Box, Circuit, Group, circuit
+from circuit_nb.figures.arrows import Box
+from circuit_nb.figures.circuit import Circuit, Group, circuit
 from circuit_nb.figures.style import html_text, percent
 from circuit_nb.figures.subgraph import subgraph_spec
 from circuit_nb.figures.svg import draw

@@ -6,13 +6,13 @@ import ipywidgets
 
 from circuit_nb.figures.style import html_text
 from circuit_nb.graph import Supernode
+from circuit_nb.panels.answer import NO_MODEL
 from circuit_nb.panels.base import Drawing, Panel, lines, tooltip
 from circuit_nb.panels.rows import SwitchRow
 from circuit_nb.panels.session import Session
 from circuit_nb.panels.state import Added
 from circuit_nb.panels.transplant import Transplant
 
-NO_MODEL = "Load a model to use the switches: explore(model, graph)."
 NO_ROWS = "Pin a feature or make a supernode: each gets a switch here."
 
 
@@ -68,10 +68,10 @@ class SwitchesPanel(Panel):
                 made = SwitchRow(session, self.guard, row, name)
                 made.follow(old.get(made.identity))
                 self.rows[name] = made
-            empty = NO_MODEL if session.model is None else NO_ROWS
-            self._rows.children = [row.box for row in self.rows.values()] or [
-                ipywidgets.HTML(f'<div class="cnb cnb-empty">{html_text(empty)}</div>')
-            ]
+            told = NO_MODEL if session.model is None else NO_ROWS if not rows else ""
+            note = ipywidgets.HTML(f'<div class="cnb cnb-empty">{html_text(told)}</div>')
+            boxes = [row.box for row in self.rows.values()]
+            self._rows.children = [note, *boxes] if told else boxes
         for row in self.rows.values():
             row.show()
         self.undo.disabled = not session.can_undo

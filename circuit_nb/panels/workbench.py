@@ -14,7 +14,8 @@ import traitlets
 
 from circuit_nb import analysis, evidence
 from circuit_nb.analysis import Path, Scores
-from circuit_nb.figures.names import Labels, node_name, node_title
+from circuit_nb.figures.names import Labels, node_title
+from circuit_nb.figures.naming import told_name
 from circuit_nb.figures.subgraph import Group
 from circuit_nb.figures.view import GraphView, Measures
 from circuit_nb.graph import AttributionGraph, Feature, Node, Supernode, TargetNode, TokenNode
@@ -156,7 +157,13 @@ class Workbench(traitlets.HasTraits):
     def view(self) -> GraphView:
         """What the graph panel draws now."""
         pins = {*self.setup.pinned, *self.setup.grouped}
-        view = GraphView(self.measures, self.kept, self.errors, frozenset(pins))
+        view = GraphView(
+            self.measures,
+            self.kept,
+            self.errors,
+            frozenset(pins),
+            everywhere=self.everywhere,
+        )
         if self.selected is not None and not view.shown[self.graph.number(self.selected)]:
             view = dataclasses.replace(view, always=view.always | {self.selected})
         return view
@@ -171,7 +178,7 @@ class Workbench(traitlets.HasTraits):
 
     def name(self, node: Node) -> str:
         """A node's name as shown, not escaped."""
-        return node_name(self.graph, node, self.labels)
+        return told_name(self.measures, node, self.labels)
 
     def title(self, node: Node) -> str:
         """A name that tells a node from every other, not escaped."""

@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -38,9 +39,17 @@ class Server:
         app: `lab` or `notebook`.
         folder: Where its notebooks are.
         dark: Whether it shows the dark theme.
+        variables: Of its environment, and so of its kernels'.
     """
 
-    def __init__(self, app: str, folder: Path, *, dark: bool = False) -> None:
+    def __init__(
+        self,
+        app: str,
+        folder: Path,
+        *,
+        dark: bool = False,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.app, self.folder = app, folder
         self.token = secrets.token_hex(8)
         with socket.socket() as free:
@@ -68,6 +77,7 @@ class Server:
                 "PYTHONPATH": os.pathsep.join(
                     [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
                 ),
+                **variables,
             },
             stdout=self._log,
             stderr=subprocess.STDOUT,

@@ -11,18 +11,18 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from notebook_world import NEEDED, surroundings
+from saved import OWN, is_live, outputs, source_hash, stale
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("dallas_austin", "your_prompt")
+NAMES = ("dallas_austin", "your_prompt", "published_graph")
 ALL = (*NAMES, "is_it_true", "gemma_tour")
+LARGEST = 1_000_000
+"""Bytes a notebook may have."""
 
 
 def read(name: str) -> nbformat.NotebookNode:
     return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
-
-
-def outputs(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
-    return [out for cell in notebook.cells for out in cell.get("outputs", [])]
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], nbformat.No
     def run_once(name: str) -> nbformat.NotebookNode:
         notebook = read(name)
         resources = {"metadata": {"path": str(folder)}}
-        with pytest.MonkeyPatch.context() as patch:
-            paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-            patch.setenv("PYTHONPATH", os.pathsep.join(paths))
-            NotebookClient(notebook, timeout=180, resources=resources).execute()
+        paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        client = NotebookClient(notebook, timeout=180, kernel_name="python3", resources=resources)
+        with surroundings(name) as variables:
+            client.execute(env={**os.environ, "PYTHONPATH": paths, **variables})
         return notebook
 
     return run_once
@@ -117,9 +117,48 @@ def test_on_colab_the_first_cell_fetches_the_repository_and_runs_its_script(tmp_
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_saved_outputs_are_what_the_notebook_shows(name: str, run) -> None:
+    assert stale(read(name), run(name)) == [], "run tests/browser/save_notebooks.py"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_notebook_is_saved_for_viewers_without_a_kernel(name: str) -> None:
+    """Every live output has a picture in its place; what stands in for a model is marked."""
+    path, notebook = ROOT / "notebooks" / f"{name}.ipynb", read(name)
+    found = outputs(notebook)
+    assert path.stat().st_size < LARGEST
+    assert not any(is_live(out) or out.output_type == "error" for out in found)
+    pictures = [o for o in found if "image/png" in o.get("data", {})]
+    assert pictures and all(o.metadata[OWN]["words"] for o in pictures)
+    assert all(o.metadata["image/png"]["alt"] for o in pictures)
+    assert all(c.execution_count for c in notebook.cells if c.cell_type == "code")
+    marks = [o.data["text/markdown"] for o in found if "text/markdown" in o.get("data", {})]
+    told = NEEDED.get(name)
+    assert any(told in mark for mark in marks) if told else not marks
+
+
+def test_what_is_stale_is_seen(run) -> None:
+    """Other code, another version, other words, other numbers; rounding is none of them."""
+    name = "dallas_austin"
+    kept, again = read(name), run(name)
+    kept.metadata[OWN].version = "0.0.0"
+    assert "version 0.0.0" in stale(kept)[0]
+    kept = read(name)
+    for told, other in (
+        ("Texas off: Austin 2.0%", "Texas off: Austin 3.0%"),
+        ("Sacramento", "Boise"),
+    ):
+        changed = nbformat.reads(nbformat.writes(again).replace(told, other), as_version=4)
+        assert any("of the words" in problem for problem in stale(kept, changed)), told
+    next(c for c in kept.cells if c.id == "graph").source += "  # changed"
+    assert source_hash(kept) != source_hash(again)
+    assert "code was changed" in stale(kept, again)[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_cells_are_short_and_define_nothing(name: str) -> None:
     cells = read(name).cells
-    assert len(cells) <= 10
+    assert len(cells) <= 11
     for cell in cells:
         if cell.cell_type == "code":
             assert len(cell.source.splitlines()) <= 10

@@ -7,7 +7,6 @@ import xml.etree.ElementTree as ET
 import ipywidgets
 import pytest
 from made import (
-    CAPITAL,
     DIMMER,
     HOSTILE,
     OTHER,
@@ -107,19 +106,6 @@ def test_what_the_browser_reports_selects_and_shift_pins(session: Session) -> No
     assert session.setup.pinned == ()
     panel._click(trace, Points, Shift)
     assert session.setup.pinned == (TEXAS,)
-
-
-def test_the_list_finds_nodes_by_any_part_of_their_name(session: Session) -> None:
-    panel = GraphPanel(session)
-    session.kept = 1.0
-    assert len(panel.search.options) == int(session.view.shown.sum())
-    panel.search.value = session.title(CAPITAL)
-    assert session.selected == CAPITAL
-    panel.search.value = "say aus"
-    assert session.selected == SAY
-    panel.search.value = "no such node"
-    assert "No node is called" in panel.failure.value
-    assert session.selected == SAY
 
 
 def test_the_slider_and_the_error_button_change_what_is_drawn(session: Session) -> None:
@@ -363,7 +349,6 @@ def test_labels_are_edited_and_seen_everywhere(session: Session) -> None:
     panel.label.value = "Lone Star"
     assert session.setup.labels == {(0, 7): "Lone Star"}
     assert any("Lone Star" in text for text in words(graph_panel))
-    assert any("Lone Star" in t for t in graph_panel.search.options)
     session.select(SAY)
     assert panel.label.value == "say Austin"
     assert session.setup.labels == {(0, 7): "Lone Star"}

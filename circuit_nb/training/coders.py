@@ -1,0 +1,150 @@
+"""All layers' transcoders while they are trained: their weights, and what they are trained by.
+
+Inputs and outputs are divided by their root mean square, so that one learning rate suits every
+layer; `saving` undoes it. The loss of a layer is the squared error of its outputs; dead features
+are asked to explain what the others leave (Gao et al. 2024, *Scaling and evaluating sparse
+autoencoders*, with MLP outputs in place of inputs: Dunefsky et al. 2024, *Transcoders find
+interpretable LLM feature circuits*; writing to later layers: Ameisen et al. 2025).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from circuit_nb.training.plan import Plan
+
+_REVIVED = 64
+"""How many dead features explain one token's error."""
+_SHARE = 1 / 16
+"""Weight of that in the loss."""
+_SAMPLE = 64
+"""Tokens of a batch that the threshold is read from."""
+
+
+class Coders(nn.Module):
+    """Encoders, decoders, biases and thresholds of every layer.
+
+    Args:
+        plan: What is trained.
+        inputs: What MLPs read on some tokens, a list over layers of (tokens, d_model): for scales.
+        outputs: What they wrote there, likewise.
+    """
+
+    threshold: Tensor
+    """(layers,): what a pre-activation must exceed, where the activation is JumpReLU."""
+    silent_for: Tensor
+    """(layers, features): tokens since it fired last."""
+    in_scale: Tensor
+    out_scale: Tensor
+    """(layers,): root mean square of what is read and written."""
+
+    def __init__(self, plan: Plan, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.plan, self.n_layers = plan, len(inputs)
+        n, d = plan.features, inputs[0].shape[1]
+        device = inputs[0].device
+        generator = torch.Generator().manual_seed(plan.seed)
+
+        def scale(tensors: Sequence[Tensor]) -> Tensor:
+            return torch.stack([t.float().pow(2).mean().sqrt().clamp_min(1e-8) for t in tensors])
+
+        self.register_buffer("in_scale", scale(inputs))
+        self.register_buffer("out_scale", scale(outputs))
+        self.register_buffer("threshold", torch.zeros(self.n_layers, device=device))
+        self.register_buffer("silent_for", torch.zeros(self.n_layers, n, device=device))
+        self.W_enc, self.W_dec = nn.ParameterList(), nn.ParameterList()
+        b_enc: list[Tensor] = []
+        for i, x in enumerate(inputs):
+            rows = F.normalize(torch.randn(n, d, generator=generator), dim=1).to(device)
+            self.W_enc.append(nn.Parameter(rows))
+            self.W_dec.append(nn.Parameter(torch.zeros(n, len(self.writes(i)), d, device=device)))
+            b_enc.append(-rows @ (x.float().mean(0) / self.in_scale[i]))
+        self.b_enc = nn.Parameter(torch.stack(b_enc))
+        means = [y.float().mean(0) / s for y, s in zip(outputs, self.out_scale, strict=True)]
+        self.b_dec = nn.Parameter(torch.stack(means))
+        self.W_skip = nn.Parameter(torch.zeros(self.n_layers, d, d, device=device))
+        self.W_skip.requires_grad_(plan.skip)
+
+    def writes(self, layer: int) -> range:
+        """Layers that the features reading at `layer` write to."""
+        return range(layer, self.n_layers if self.plan.cross_layer else layer + 1)
+
+    def activate(self, layer: int, pre: Tensor) -> Tensor:
+        """The activation function, as the set will be read: (tokens, features) to the same."""
+        if self.plan.activation == "topk":
+            kept = pre.topk(self.plan.k, dim=1)
+            return torch.zeros_like(pre).scatter(1, kept.indices, kept.values)
+        return pre * (pre > self.threshold[layer])
+
+    def losses(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], *, learning: float
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of a batch, and the share of variance that each layer leaves unexplained.
+
+        Thresholds and the memory of what fired move on.
+
+        Args:
+            inputs: A list over layers of (tokens, d_model).
+            outputs: Likewise.
+            learning: How far into training this is, from 0 to 1.
+
+        Returns:
+            A scalar, and (layers,).
+        """
+        errors = [
+            self.b_dec[i] - y / s
+            for i, (y, s) in enumerate(zip(outputs, self.out_scale, strict=True))
+        ]
+        pres: list[Tensor] = []
+        for i, given in enumerate(inputs):
+            x = given / self.in_scale[i].to(given.dtype)
+            pre = F.linear(x, self.W_enc[i], self.b_enc[i])
+            self._move_threshold(i, pre, learning)
+            active = self.activate(i, pre)
+            self._notice(i, active)
+            for j, target in enumerate(self.writes(i)):
+                errors[target] = errors[target] + active @ self.W_dec[i][:, j]
+            if self.plan.skip:
+                errors[i] = errors[i] + F.linear(x, self.W_skip[i])
+            pres.append(pre)
+        loss = torch.stack([e.float().pow(2).sum(1).mean() for e in errors]).sum()
+        left: list[Tensor] = []
+        for i, (error, y) in enumerate(zip(errors, outputs, strict=True)):
+            wanted = y.float() / self.out_scale[i]
+            variance = (wanted - wanted.mean(0)).pow(2).sum().clamp_min(1e-12)
+            left.append(error.detach().float().pow(2).sum() / variance)
+            loss = loss + self._revival(i, pres[i], error.detach())
+        return loss, torch.stack(left)
+
+    @torch.no_grad()
+    def _move_threshold(self, layer: int, pre: Tensor, learning: float) -> None:
+        """Towards where `k` features a token fire."""
+        if self.plan.activation == "topk":
+            return
+        rows = pre[:: max(1, len(pre) // _SAMPLE)].float().flatten()
+        kept = max(1, round(len(rows) * self.plan.k / pre.shape[1]))
+        cut = rows.topk(kept).values[-1].clamp_min(0)
+        first = bool(self.threshold[layer] == 0)
+        speed = 1.0 if first else 0.2 * max(0.05, 1 - learning)
+        self.threshold[layer].lerp_(cut, speed)
+
+    @torch.no_grad()
+    def _notice(self, layer: int, active: Tensor) -> None:
+        fired = (active != 0).any(0)
+        self.silent_for[layer] = (self.silent_for[layer] + len(active)) * ~fired
+
+    def _revival(self, layer: int, pre: Tensor, error: Tensor) -> Tensor | float:
+        """How badly the strongest dead features explain what the others leave."""
+        dead = self.silent_for[layer] > self.plan.dead_after
+        count = int(dead.sum())
+        if not count:
+            return 0.0
+        asked = pre[:, dead]
+        strongest = asked.topk(min(_REVIVED, count), dim=1)
+        sparse = torch.zeros_like(asked).scatter(1, strongest.indices, strongest.values)
+        left = error + sparse @ self.W_dec[layer][dead, 0]
+        return _SHARE * left.float().pow(2).sum(1).mean()

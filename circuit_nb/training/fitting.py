@@ -1,0 +1,145 @@
+"""`train_transcoders`: the loop."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Adam
+from tqdm.auto import tqdm
+
+from circuit_nb.files import check_writable
+from circuit_nb.model.replacement import ReplacementModel
+from circuit_nb.training import checkpoints
+from circuit_nb.training.coders import Coders
+from circuit_nb.training.mlps import open_model, read
+from circuit_nb.training.plan import Plan
+from circuit_nb.training.saving import save, transcoders_of
+from circuit_nb.training.sequences import Batch, Sequences
+from circuit_nb.transcoders.transcoder import Transcoders
+
+_RISE = 12
+"""Steps over which the learning rate rises."""
+_FALL = 0.4
+"""Share of the run over which it falls."""
+_LEAST = 0.02
+_BETAS = (0.9, 0.995)
+_STATISTICS_SEED = 2**31
+"""Of the order in which the batch for scales is drawn: none of an epoch's."""
+
+
+def train_transcoders(
+    model: str | os.PathLike[str] | ReplacementModel | Any,
+    texts: Iterable[str | Sequence[int]],
+    folder: str | os.PathLike[str],
+    plan: Plan | None = None,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    tokenizer: Any = None,
+    progress: bool = True,
+    **settings: Any,
+) -> Transcoders:
+    """Train transcoders for every layer of a model, all at once, and write them into a folder.
+
+    Stopped and called again with the same arguments, it goes on from the last checkpoint, and ends
+    with the weights it would have ended with.
+
+    Args:
+        model: A folder, a Hub id, a Hugging Face model, a bridge, or a `ReplacementModel`.
+        texts: Texts or token ids; some hundred thousand tokens for a small model.
+        folder: Where the set is written, in the layout that `load` and circuit-tracer read.
+        plan: Settings; by default `Plan()`.
+        device: As for `load`.
+        dtype: As for `load`; bfloat16 makes the model's own passes faster.
+        tokenizer: As for `load`.
+        progress: Whether a bar shows the variance unexplained and the time left.
+        **settings: Fields of `Plan` that differ from the plan's.
+
+    Returns:
+        The set, opened.
+
+    Raises:
+        ValueError: If a setting, a text or a checkpoint is not what it should be.
+        OSError: If the folder cannot be written, told before training.
+    """
+    plan = replace(plan or Plan(), **settings)
+    home = Path(folder)
+    home.mkdir(parents=True, exist_ok=True)
+    check_writable(home / checkpoints.NAME)
+    opened = open_model(model, device=device, dtype=dtype, tokenizer=tokenizer)
+    sequences = Sequences(opened, texts, plan.length)
+    first = next(sequences.batches(plan.tokens, _STATISTICS_SEED))
+    coders = Coders(plan, *read(opened, first, plan.input_hook, plan.output_hook))
+    trained = [p for p in coders.parameters() if p.requires_grad]
+    optimiser = Adam(trained, lr=plan.rate, betas=_BETAS, fused=True)
+    run = json.dumps({**asdict(plan), "model": opened.name, "texts": sequences.digest})
+    done = checkpoints.resume(home, coders, optimiser, run)
+    steps = max(1, round(plan.epochs * sequences.tokens / plan.tokens))
+    every = Batches(sequences, plan, done)
+    with tqdm(total=steps, initial=done, disable=not progress, unit="step") as bar:
+        for step in range(done, steps):
+            left = _step(opened, coders, optimiser, next(every), plan, step / steps, step)
+            bar.set_postfix_str(f"unexplained {left:.3f}", refresh=False)
+            bar.update()
+            if (step + 1) % plan.every == 0 and step + 1 < steps:
+                checkpoints.save(home, coders, optimiser, step + 1, run)
+    save(home, transcoders_of(coders), plan, model_name=opened.name)
+    checkpoints.remove(home)
+    from circuit_nb.transcoders.formats import open_transcoders
+
+    return open_transcoders(home, device=opened.device)
+
+
+class Batches(Iterator[Batch]):
+    """Batches of epoch after epoch, each in an order of its own, from a step on."""
+
+    def __init__(self, sequences: Sequences, plan: Plan, skipped: int) -> None:
+        self._of = lambda epoch: sequences.batches(plan.tokens, plan.seed * 10_007 + epoch)
+        self._epoch, self._rest = 0, self._of(0)
+        for _ in range(skipped):
+            next(self)
+
+    def __next__(self) -> Batch:
+        found = next(self._rest, None)
+        if found is None:
+            self._epoch += 1
+            self._rest = self._of(self._epoch)
+            found = next(self._rest)
+        return found
+
+
+def learning_rate(plan: Plan, done: float, step: int) -> float:
+    """The learning rate where a share of the run is done, at a step."""
+    return plan.rate * min(1.0, (step + 1) / _RISE, max(_LEAST, (1 - done) / _FALL))
+
+
+def _step(
+    model: ReplacementModel,
+    coders: Coders,
+    optimiser: Adam,
+    batch: Batch,
+    plan: Plan,
+    done: float,
+    step: int,
+) -> float:
+    """One step of training; returns the mean share of variance unexplained."""
+    inputs, outputs = read(model, batch, plan.input_hook, plan.output_hook)
+    optimiser.param_groups[0]["lr"] = learning_rate(plan, done, step)
+    optimiser.zero_grad(set_to_none=True)
+    kind = model.device.type
+    with torch.enable_grad(), torch.autocast(kind, torch.bfloat16, enabled=plan.bfloat16):
+        loss, left = coders.losses(inputs, outputs, learning=done)
+    if not math.isfinite(loss.item()):
+        raise ValueError(
+            f"Training left the finite numbers at step {step}; give a rate below {plan.rate}."
+        )
+    loss.backward()
+    optimiser.step()
+    return float(left.mean())

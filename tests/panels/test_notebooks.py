@@ -116,7 +116,7 @@ def test_on_colab_the_first_cell_fetches_the_repository_and_runs_its_script(tmp_
     assert (tmp_path / "installed").exists()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", (*NAMES, "is_it_true"))
 def test_the_saved_outputs_are_what_the_notebook_shows(name: str, run) -> None:
     assert stale(read(name), run(name)) == [], "run tests/browser/save_notebooks.py"
 

@@ -43,6 +43,29 @@ def test_imports_stay_light(statement: str, absent: set[str]) -> None:
     assert not _loaded(statement) & absent
 
 
+def test_pins_and_switches_of_a_graph_without_its_model_need_no_torch() -> None:
+    tests = str(Path(__file__).parent)
+    lines = (
+        f"sys.path.insert(0, {tests!r})",
+        "from made import CAPITAL, small_graph",
+        "from circuit_nb.panels import Session",
+        "from circuit_nb.panels.state import Switch",
+        "session = Session(small_graph(), cards={})",
+        "session.pin(CAPITAL)",
+        "session.setup = session.setup.set_switch(CAPITAL, Switch(on=False))",
+        "assert session.interventions()",
+    )
+    assert not _loaded("; ".join(lines)) & {"torch", "transformer_lens"}
+
+
+def test_names_imported_on_first_use_are_those_that_are_listed() -> None:
+    intervention = circuit_nb.intervention
+    for name in intervention.__all__:
+        assert getattr(intervention, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        intervention.nothing  # noqa: B018
+
+
 def test_public_names_are_sorted_complete_and_importable() -> None:
     names = circuit_nb.__all__
     assert names == sorted(names)

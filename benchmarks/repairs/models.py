@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -258,7 +257,7 @@ def container() -> str:
     real = builtins.open
 
     def opened(file: Any, mode: str = "r", *args: Any, **settings: Any) -> Any:
-        path = os.fspath(file) if not isinstance(file, int) else ""
+        path = str(file).replace("//", "/")
         if path in files:
             return io.BytesIO(files[path].encode()) if "b" in mode else io.StringIO(files[path])
         if path.startswith("/sys/fs/cgroup/"):

@@ -40,8 +40,9 @@ class Answer(BaseHTTPRequestHandler):
 
     def say(self, body: bytes, **headers: str) -> None:
         self.send_response(200)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        for name, value in {"Content-Length": str(len(body)), **named}.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from circuit_nb.given import numbers
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel
 
@@ -20,7 +21,10 @@ class Target:
     Args:
         label: How to show it.
         direction: (d_model,), applied after the final norm, as a column of the unembedding is.
-        weight: Its share in the influence.
+        weight: Its share in the influence, 0 or more.
+
+    Raises:
+        ValueError: If the weight is no such number.
     """
 
     label: str
@@ -28,6 +32,15 @@ class Target:
     weight: float = 1.0
     tokens: tuple[str | int, str | int] | None = None
     """For `difference`: the two tokens, looked up when the model is known."""
+
+    def __post_init__(self) -> None:
+        weight = numbers(self.weight, self.label)
+        if isinstance(weight, list) or weight < 0:
+            raise ValueError(
+                f"The weight of target {self.label!r} is {self.weight!r}; it is a share of the "
+                "influence: give one number, 0 or more. For the opposite direction, negate that."
+            )
+        object.__setattr__(self, "weight", weight)
 
     @classmethod
     def difference(cls, more: str | int, less: str | int, weight: float = 1.0) -> Target:
@@ -61,7 +74,10 @@ def resolve(
         top = probabilities.topk(min(max_logits, len(probabilities)))
         enough = int((top.values.cumsum(0) < logit_mass).sum()) + 1
         targets = [int(i) for i in top.indices[:enough]]
-    if isinstance(targets, (str, int, Target)) or not targets:
+    # Whatever a caller gives: a number is no list, and text is not one of its letters.
+    given: Any = targets
+    asked = list(targets) if isinstance(given, Iterable) and not isinstance(given, str) else []
+    if not asked:
         raise ValueError(
             f"targets is {targets!r}; give a list of tokens, ids or Targets, or leave it out."
         )
@@ -69,7 +85,7 @@ def resolve(
     ids: list[int] = []
     weights: list[float] = []
     directions: list[Tensor] = []
-    for target in targets:
+    for target in asked:
         if isinstance(target, Target):
             labels.append(target.label)
             ids.append(-1)

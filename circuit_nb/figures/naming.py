@@ -46,10 +46,11 @@ def told_name(measures: Measures, node: Node, labels: Labels = NO_LABELS) -> str
         node: The node.
         labels: Labels of features by (layer, index).
     """
-    if isinstance(node, Feature) and node in measures.graph:
-        if not labels.get((node.layer, node.index), "").strip():
-            return picture_name(measures, node)
-    return node_name(measures.graph, node, labels)
+    if not isinstance(node, Feature) or node not in measures.graph:
+        return node_name(measures.graph, node, labels)
+    if labels.get((node.layer, node.index), "").strip():
+        return node_name(measures.graph, node, labels)
+    return picture_name(measures, node)
 
 
 def raised(measures: Measures, feature: Feature) -> list[str]:

@@ -154,9 +154,7 @@ class Intervention:
         Raises:
             ValueError: If the prompt has no such position, or the model no such feature.
         """
-        from circuit_nb.intervention.readings import activations
-
-        found = activations(model, prompt, features_of(what))
+        found = model.activations(prompt, features_of(what))
         return cls._taken(what, found, factor, positions, from_position)
 
     @classmethod

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from circuit_nb.graph import Feature
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel
-from circuit_nb.model.vocabulary import Prompt
-
-_WIDE = 2**32
-"""More than any layer has features."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +54,7 @@ def check_place(model: ReplacementModel, record: Record, feature: Feature) -> No
             f"Feature{fields} is no feature: layer, position and index are whole numbers."
         )
     model.transcoders.check(feature.layer, feature.index)
-    if not 0 <= feature.position < record.positions:
-        raise ValueError(
-            f"Position {feature.position} does not exist in this prompt of {record.positions} "
-            f"tokens; positions are 0 to {record.positions - 1}."
-        )
+    record.check_position(feature.position)
 
 
 def by_layer(features: Sequence[Feature]) -> dict[int, list[int]]:
@@ -75,24 +65,12 @@ def by_layer(features: Sequence[Feature]) -> dict[int, list[int]]:
     return found
 
 
-def recorded(record: Record, features: Sequence[Feature]) -> Tensor:
-    """Activations of features as the recorded pass found them, (features,); 0 where inactive."""
-    rows = record.features
-    wanted = torch.tensor([(f.layer, f.position, f.index) for f in features], device=rows.device)
-    if not len(rows) or not len(features):
-        return torch.zeros(len(features), device=rows.device)
-    known, keys = ((t[:, 0] * record.positions + t[:, 1]) * _WIDE + t[:, 2] for t in (rows, wanted))
-    # The rows ascend, so each feature is where it would be put in.
-    found = torch.searchsorted(known, keys).clamp(max=len(known) - 1)
-    return record.activations[found].float() * (known[found] == keys)
-
-
 def read(model: ReplacementModel, record: Record, features: Sequence[Feature]) -> Unmodified:
     """Features on the unmodified prompt; activations are 0 on the ignored prefix.
 
     Which are on is not computed again: the record says it.
     """
-    acts = recorded(record, features).to(model.device)
+    acts = record.activations_of(features).to(model.device)
     pre, corrections = torch.zeros_like(acts), torch.zeros_like(acts)
     for layer, here in by_layer(features).items():
         device = model.blocks[layer].device
@@ -110,18 +88,3 @@ def read(model: ReplacementModel, record: Record, features: Sequence[Feature]) -
         pre[here] = exact.to(pre.device)
         corrections[here] = (exact - computed).to(pre.device)
     return Unmodified(Reading(pre, acts), corrections)
-
-
-def activations(
-    model: ReplacementModel, prompt: Prompt, features: Iterable[Feature]
-) -> npt.NDArray[np.float32]:
-    """Activations of features on a prompt, (features,): one pass, no attribution.
-
-    Raises:
-        ValueError: If the model has no such feature, or the prompt no such position.
-    """
-    record = model.record(prompt)
-    wanted = list(features)
-    for feature in wanted:
-        check_place(model, record, feature)
-    return recorded(record, wanted).cpu().numpy()

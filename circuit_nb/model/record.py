@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from weakref import WeakMethod
 
 import torch
 from torch import Tensor
+
+from circuit_nb.graph import Feature
+
+_WIDE = 2**32
+"""More than any layer has features."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,20 @@ class Record:
                 f"Position {position} does not exist in this prompt of {self.positions} tokens; "
                 f"positions are 0 to {self.positions - 1}."
             )
+
+    def activations_of(self, features: Sequence[Feature]) -> Tensor:
+        """Activations of features as this pass found them, (features,); 0 where one is off."""
+        rows = self.features
+        wanted = torch.tensor([(f.layer, f.position, f.index) for f in features])
+        if not len(rows) or not len(features):
+            return torch.zeros(len(features), device=rows.device)
+        known, keys = (
+            (t[:, 0] * self.positions + t[:, 1]) * _WIDE + t[:, 2]
+            for t in (rows, wanted.to(rows.device))
+        )
+        # The rows ascend, so each feature is where it would be put in.
+        found = torch.searchsorted(known, keys).clamp(max=len(known) - 1)
+        return self.activations[found].float() * (known[found] == keys)
 
     @property
     def prefix(self) -> int:

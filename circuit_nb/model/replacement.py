@@ -6,7 +6,6 @@ processing, which would fold norms into weights that published transcoders were 
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from circuit_nb.bridge.lock import exclusive, lock_of
 from circuit_nb.bridge.opening import check_raw
 from circuit_nb.bridge.passes import Action, Feed, Hook, sweep, visit
 from circuit_nb.bridge.protocol import Bridge, HookPoint, Parts, Tokenizer, parts_of
+from circuit_nb.given import whole
 from circuit_nb.graph import Feature, Supernode
 from circuit_nb.hub.known import WORKING_BYTES
 from circuit_nb.model.architecture import Block, Norm, blocks_of, family_of, norm_of
@@ -369,15 +369,15 @@ class ReplacementModel:
         """
         given = (features,) if isinstance(features, Feature) else features
         given = given.features if isinstance(given, Supernode) else given
-        wanted = [f if isinstance(f, Feature) else Feature(*map(int, f)) for f in given]
+        rows = [(f.layer, f.position, f.index) if isinstance(f, Feature) else f for f in given]
+        names = ("layer", "position", "index")
+        wanted = [Feature(*map(whole, row, names)) for row in rows]
         record = self.record(prompt)
         for feature in wanted:
             self.transcoders.check(feature.layer, feature.index)
             record.check_position(feature.position)
         # Every active feature is in the record, with the value it has in a graph.
-        rows = itertools.starmap(Feature, record.features.tolist())
-        found = dict(zip(rows, record.activations.tolist(), strict=True))
-        return np.array([found.get(feature, 0.0) for feature in wanted], dtype=np.float32)
+        return record.activations_of(wanted).cpu().numpy()
 
 
 @contextmanager

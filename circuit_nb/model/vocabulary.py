@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from circuit_nb.bridge.protocol import Tokenizer
+from circuit_nb.given import whole
 
 Prompt: TypeAlias = "str | Sequence[int] | Tensor"
 """Text, token ids, or a 1-D tensor of token ids."""
@@ -37,7 +38,7 @@ class Vocabulary:
         Raises:
             ValueError: If the text is not one token, or the id does not exist.
         """
-        ids = self._encode(token) if isinstance(token, str) else [int(token)]
+        ids = self._encode(token) if isinstance(token, str) else [whole(token, "A token's id")]
         if len(ids) != 1:
             pieces = ", ".join(repr(self.token(i)) for i in ids)
             raise ValueError(
@@ -101,7 +102,8 @@ class Vocabulary:
 def _given(prompt: Sequence[int] | Tensor) -> list[int]:
     """A prompt given as ids."""
     given = torch.as_tensor(prompt)
-    if given.numel() and (given.ndim != 1 or torch.is_floating_point(given)):
+    no_ids = given.is_floating_point() or given.is_complex() or given.dtype is torch.bool
+    if given.numel() and (given.ndim != 1 or no_ids):
         raise ValueError(
             f"The prompt is a {given.dtype} tensor of shape {tuple(given.shape)}; give "
             "text, a list of token ids, or a 1-D tensor of them."

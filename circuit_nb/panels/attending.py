@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,8 @@ from circuit_nb.graph import Node, TargetNode
 
 if TYPE_CHECKING:
     from circuit_nb.attribution import Heads, Looking
-    from circuit_nb.panels.session import Session
+    from circuit_nb.graph import AttributionGraph
+    from circuit_nb.model.replacement import ReplacementModel
 
 OFFERED = 12
 """Edges of the selected node that are offered."""
@@ -56,6 +57,19 @@ class Carrier(NamedTuple):
         return f"{self.layer}.{self.head}"
 
 
+class Explored(Protocol):
+    """What is used of a session."""
+
+    graph: AttributionGraph
+    model: ReplacementModel | None
+    selected: Node | None
+    choice: Choice
+
+    def need_model(self) -> ReplacementModel:
+        """The model; an error in words where there is none."""
+        ...
+
+
 class Attending:
     """Answers what a session's `choice` asks of the model's attention, and remembers the answers.
 
@@ -63,7 +77,7 @@ class Attending:
         session: The session; nothing is computed without its model.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Explored) -> None:
         self._session = session
         self._known: dict[tuple[object, ...], Any] = {}
         self.seconds = 0.0

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -19,8 +19,9 @@ from circuit_nb.panels.state import Identity
 
 if TYPE_CHECKING:
     from circuit_nb.evidence import Combinations, Faithfulness, Sweep, Verified
+    from circuit_nb.graph import AttributionGraph
     from circuit_nb.model.replacement import ReplacementModel
-    from circuit_nb.panels.session import Session
+    from circuit_nb.panels.state import Row, Setup
 
 DRAWS = 20
 """Random circuits beside the boxes, and beside every point of the curve."""
@@ -42,6 +43,24 @@ class Findings:
     sweeps: Mapping[Identity, Sweep] = field(default_factory=dict[Identity, Any])
 
 
+class Measured(Protocol):
+    """What is used of a session."""
+
+    graph: AttributionGraph
+    model: ReplacementModel | None
+    setup: Setup
+    progress: tuple[str, int, int] | None
+    measured: Any
+
+    def need_model(self) -> ReplacementModel:
+        """The model; an error in words where there is none."""
+        ...
+
+    def row_name(self, row: Row) -> str:
+        """What a row of switches is called."""
+        ...
+
+
 class Trials:
     """Runs the experiments of a session, and keeps what they found.
 
@@ -52,7 +71,7 @@ class Trials:
             far an experiment is.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Measured) -> None:
         self._session = session
         self._found: dict[tuple[Identity, ...], Findings] = {}
         self.pace: float | None = None

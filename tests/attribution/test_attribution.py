@@ -197,12 +197,21 @@ def test_most_likely_tokens_until_the_mass(case_model: Any) -> None:
         ({"targets": ["Houston"]}, "no token for 'Houston'"),
         ({"targets": ["Austin Texas"]}, "is 2 tokens"),
         ({"targets": [35]}, "Token id 35 is not in the vocabulary"),
+        ({"targets": [5.7]}, r"token's id is 5\.7; give a whole number"),
+        ({"targets": [True]}, "token's id is True; give a whole number"),
+        ({"targets": 5.7}, "give a list of tokens"),
         ({"targets": [Target("x", torch.zeros(3))]}, "must have shape"),
     ],
 )
 def test_bad_settings_are_said(setting: dict[str, Any], message: str, clt_model: Any) -> None:
     with pytest.raises(ValueError, match=message):
         _attribute(clt_model, **setting)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf"), True, "1", [1.0]])
+def test_a_targets_weight_is_a_share(weight: Any) -> None:
+    with pytest.raises(ValueError, match="'up'"):
+        Target("up", torch.ones(32), weight)
 
 
 def test_interrupt_says_how_far_and_leaves_no_hook(

@@ -1,98 +1,114 @@
-"""Pictures for the README: the explorer in light and dark JupyterLab.
+"""Pictures for README and docs: the explorer as it is, in light and dark JupyterLab.
 
-    python tests/browser/pictures.py [--panels]
+    python tests/browser/pictures.py [NAME ...]
 
-Writes `notebooks/images/explorer-light.png` and `-dark.png`; with `--panels` also one picture of
-each panel into `build/browser`, to look at.
+Writes into `docs/images`: `explorer-*` (Texas off, California in its place), `panels-*` (as it
+opens, with the numbers of docs/concepts.md), and, where the published graphs are at hand, `gemma`.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
-import struct
 import sys
 import tempfile
-import zlib
-from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-from playwright.sync_api import Page
-from reader import Reader
-from serving import Server, browser_page, run_all
-
 ROOT = Path(__file__).parents[2]
-IMAGES, PANELS = ROOT / "notebooks" / "images", ROOT / "build" / "browser"
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from packing import smaller  # noqa: E402
+from playwright.sync_api import Page  # noqa: E402
+from reader import Reader  # noqa: E402
+from serving import Server, browser_page, run_all, write_notebook  # noqa: E402
+
+IMAGES = ROOT / "docs" / "images"
+PUBLISHED = ROOT.parent / "shared" / "real_graphs" / "dallas-clt.json"
 OAKLAND = "Fact: the capital of the state containing Oakland is"
-NAMES = ("prompt", "graph", "connections", "paths", "subgraph", "feature", "switches")
-
-
-PIXELS = """async (source) => {
-  const image = new Image();
-  image.src = source;
-  await image.decode();
-  const canvas = new OffscreenCanvas(image.width, image.height);
-  const context = canvas.getContext("2d");
-  context.drawImage(image, 0, 0);
-  const { data } = context.getImageData(0, 0, image.width, image.height);
-  let text = "";
-  for (let i = 0; i < data.length; i += 32768)
-    text += String.fromCharCode(...data.subarray(i, i + 32768));
-  return [image.width, image.height, btoa(text)];
+TABS = {2: "Connections", 3: "Paths", 4: "Feature", 6: "Switches"}
+NUMBER = """(element, number) => {
+  const at = element.getBoundingClientRect();
+  const out = element.getAttribute("role") === "tab" ? 8 : 19;
+  const badge = document.createElement("div");
+  badge.textContent = number;
+  badge.style.cssText = `position: fixed; z-index: 99; width: 18px; height: 18px; color: #fff;
+    border-radius: 50%; background: #0072b2; font: 600 12px/18px sans-serif; text-align: center;
+    left: ${at.x - out}px; top: ${at.y - 6}px`;
+  document.body.append(badge);
 }"""
 
 
-def smaller(page: Page, png: bytes) -> bytes:
-    """The same picture in 32 steps a channel, which packs better than what the browser writes."""
-    width, height, text = page.evaluate(PIXELS, "data:image/png;base64," + b64encode(png).decode())
-    pixels = np.frombuffer(b64decode(text), dtype=np.uint8).reshape(height, width, 4)[..., :3]
-    steps = np.minimum((pixels.astype(np.uint16) + 4) // 8 * 8, 255).astype(np.uint8)
-    rows = np.concatenate([np.zeros((height, 1), np.uint8), steps.reshape(height, -1)], axis=1)
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b""))
-    chunks = (
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in parts
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-
-
-def picture(theme: str, panels: bool) -> None:
-    """Take the pictures in one theme."""
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(ROOT / "notebooks" / "dallas_austin.ipynb", folder)
-        server = Server("lab", Path(folder), dark=theme == "dark")
+@contextmanager
+def opened(notebook: str, theme: str, cell: str = "") -> Iterator[Reader]:
+    """A reader before the explorer of a notebook, or of one cell."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        if cell:
+            write_notebook(folder / notebook, cell)
+        else:
+            shutil.copy(ROOT / "notebooks" / notebook, folder)
+        server = Server("lab", folder, dark=theme == "dark")
         try:
             with browser_page(1280, 2000) as page:
-                run_all(page, server.notebook("dallas_austin.ipynb"))
+                run_all(page, server.notebook(notebook))
                 reader = Reader(page)
                 page.evaluate(
                     "() => window.jupyterapp.commands.execute('application:toggle-left-area')"
                 )
-                reader.toggle("Texas")
-                reader.expect(lambda r: r.answer() != "Austin", "Texas is off")
-                reader.swap_in(OAKLAND, "California")
-                reader.expect(lambda r: r.answer() == "Sacramento", "California is in")
-                page.mouse.move(5, 5)
-                page.wait_for_timeout(1500)
-                IMAGES.mkdir(parents=True, exist_ok=True)
-                taken = reader.explorer.screenshot()
-                (IMAGES / f"explorer-{theme}.png").write_bytes(smaller(page, taken))
-                for name in NAMES if panels else ():
-                    PANELS.mkdir(parents=True, exist_ok=True)
-                    reader.panel(name).screenshot(path=PANELS / f"{name}-{theme}.png")
+                page.wait_for_timeout(2500)
+                yield reader
         finally:
             server.close()
 
 
+def keep(page: Page, reader: Reader, name: str) -> None:
+    """Write a picture of the explorer."""
+    page.mouse.move(5, 5)
+    page.wait_for_timeout(1500)
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    path = IMAGES / f"{name}.png"
+    path.write_bytes(smaller(page, reader.explorer.screenshot()))
+    print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB")
+
+
+def numbered(reader: Reader) -> None:
+    """Put the numbers of the docs on the panels."""
+    reader.explorer.scroll_into_view_if_needed()
+    for number, name in ((1, "graph"), (5, "subgraph")):
+        reader.panel(name).locator(".cnb-title").first.evaluate(NUMBER, number)
+    for number, title in TABS.items():
+        reader.explorer.get_by_role("tab", name=title).evaluate(NUMBER, number)
+
+
+def take(name: str, theme: str) -> None:
+    """Take one picture."""
+    cell = ""
+    if name == "gemma":
+        cell = (
+            "from circuit_nb import explore, neuronpedia\n"
+            f"explore(neuronpedia.read({str(PUBLISHED)!r}), propose=True)"
+        )
+    with opened("published.ipynb" if cell else "dallas_austin.ipynb", theme, cell) as reader:
+        if name == "panels":
+            numbered(reader)
+        elif name == "explorer":
+            reader.switch("Texas")
+            reader.expect(lambda r: r.answer() != "Austin", "Texas is off")
+            reader.swap_in(OAKLAND, "California")
+            reader.expect(lambda r: r.answer() == "Sacramento", "California is in")
+        keep(reader.page, reader, name if cell else f"{name}-{theme}")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--panels", action="store_true")
-    options = parser.parse_args()
-    for theme in ("light", "dark"):
-        picture(theme, options.panels)
+    """Take all pictures, or those of the names given."""
+    names = sys.argv[1:] or [f"{n}-{t}" for n in ("panels", "explorer") for t in ("light", "dark")]
+    if not sys.argv[1:] and PUBLISHED.is_file():
+        names.append("gemma")
+    for name in names:
+        kind, _, theme = name.partition("-")
+        take(kind, theme or "light")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

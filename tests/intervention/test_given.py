@@ -11,7 +11,6 @@ import torch
 from families import PROMPT, tiny
 
 from circuit_nb import Feature, Intervention, Supernode, attribute, intervene, intervene_many
-from circuit_nb.intervention import activations
 
 FEATURE = Feature(0, 1, 1)
 PAIR = Supernode("pair", [Feature(0, 1, 1), Feature(1, 2, 3)])
@@ -181,12 +180,12 @@ def test_activations_are_those_of_the_graph(model: Any) -> None:
     graph = attribute(model, PROMPT, max_features=None, progress=False)
     features = [n for n in graph.nodes if isinstance(n, Feature)]
     order = np.random.default_rng(0).permutation(len(features))
-    found = activations(model, PROMPT, [features[i] for i in order])
+    found = model.activations(PROMPT, [features[i] for i in order])
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, graph.activations[order])
-    assert activations(model, PROMPT, []).shape == (0,)
+    assert model.activations(PROMPT, []).shape == (0,)
     off = [Feature(0, 0, 3), *(f for i in range(40) if (f := Feature(2, 4, i)) not in graph)]
-    assert len(off) > 1 and not activations(model, PROMPT, off).any()
+    assert len(off) > 1 and not model.activations(PROMPT, off).any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

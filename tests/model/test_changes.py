@@ -180,10 +180,11 @@ def test_activations_are_those_of_the_graph_and_of_features_outside_it(tokenizer
         (Feature(3, 1, 0), "Layer 3 does not exist"),
         (Feature(0, 9, 0), "Position 9 does not exist in this prompt of 9 tokens"),
         (Feature(0, 1, 40), "index 40 does not exist"),
+        ((0, 1.5, 3), r"position is 1\.5; give a whole number"),
     ],
 )
 def test_activations_of_what_is_not_there_are_refused(
-    feature: Feature, message: str, tokenizer: Any
+    feature: Any, message: str, tokenizer: Any
 ) -> None:
     with pytest.raises(ValueError, match=message):
         tiny("llama", tokenizer).activations(PROMPT, [feature])

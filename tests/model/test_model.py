@@ -97,6 +97,7 @@ def test_a_prompt_of_one_token_works(model: Any) -> None:
         ([-1], "Token id -1"),
         (torch.zeros(2, 3, dtype=torch.int64), "1-D tensor"),
         (torch.zeros(3), "1-D tensor"),
+        ([True, False], "1-D tensor"),
         ("the \ud83d is", r"half a character \(U\+D83D, a lone surrogate\) after 'the '"),
     ],
 )

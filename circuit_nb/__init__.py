@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         cards,
         evidence,
         figures,
+        graphsets,
         hub,
         intervention,
         neuronpedia,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from circuit_nb.attribution.compute import attribute
     from circuit_nb.attribution.targets import Target
     from circuit_nb.graph import AttributionGraph, Feature, Supernode
+    from circuit_nb.graphsets import GraphSet, attribute_many
     from circuit_nb.hub import known_models, machine
     from circuit_nb.intervention.change import Intervention
     from circuit_nb.intervention.heads import HeadIntervention
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AttributionGraph",
     "Feature",
+    "GraphSet",
     "HeadIntervention",
     "Intervention",
     "Outcome",
@@ -53,12 +56,14 @@ __all__ = [
     "analysis",
     "atlas",
     "attribute",
+    "attribute_many",
     "attribution",
     "cards",
     "chat_prompt",
     "evidence",
     "explore",
     "figures",
+    "graphsets",
     "hub",
     "intervene",
     "intervene_many",
@@ -71,6 +76,7 @@ __all__ = [
     "prune",
     "published",
     "scores",
+    "sharing",
     "training",
     "transcoders",
 ]
@@ -92,6 +98,8 @@ _HOME = {
     "intervene": "intervention",
     "intervene_many": "intervention",
     "explore": "panels",
+    "GraphSet": "graphsets",
+    "attribute_many": "graphsets",
     "known_models": "hub",
 }
 """The module each public name lives in; public modules are not listed."""

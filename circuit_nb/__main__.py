@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="FILE",
-        help="a graph (.safetensors), a picture (.html) or graph JSON (.json)",
+        help="a page to share (.html), a graph (.safetensors) or graph JSON (.json)",
     )
     attribute.add_argument(
         "--target", action="append", metavar="TOKEN", help="explain this token; may be repeated"
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         "--node-mass",
         type=float,
         metavar="SHARE",
-        help="share of the influence whose nodes a picture shows (about 120 nodes')",
+        help="share of the influence whose nodes a page shows first (about 120 nodes')",
     )
     attribute.add_argument("--device", help="cuda, mps or cpu (the best there is)")
     attribute.add_argument(
@@ -137,11 +137,15 @@ def _write(graph: AttributionGraph, model: ReplacementModel, options: argparse.N
 
         neuronpedia.write(graph, output)
     else:
-        from circuit_nb import cards, figures
+        from circuit_nb import sharing
+        from circuit_nb.panels.opening import opened
 
-        keys = {(int(layer), int(index)) for layer, _, index in graph.features}
-        labels = {key: card.label for key, card in cards.of(model, keys).items()}
-        figures.write_graph(graph, output, labels=labels, kept=options.node_mass)
+        session = opened(graph, model, None, None)
+        if options.node_mass is not None:
+            session.kept = options.node_mass
+        page = sharing.page(session)
+        print(page.contents)
+        page.write(output)
 
 
 if __name__ == "__main__":

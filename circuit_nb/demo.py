@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from circuit_nb import analysis, atlas, figures
+from circuit_nb import analysis, atlas, sharing
 from circuit_nb.attribution.compute import attribute
 from circuit_nb.figures.names import node_title
 from circuit_nb.files import check_writable, explained
@@ -14,6 +14,7 @@ from circuit_nb.intervention.outcome import Outcome
 from circuit_nb.intervention.run import intervene_many
 from circuit_nb.model.loading import load
 from circuit_nb.model.replacement import ReplacementModel
+from circuit_nb.panels.opening import opened
 
 OAKLAND = atlas.DALLAS.replace("Dallas", "Oakland")
 
@@ -41,7 +42,9 @@ def run(folder: Path) -> None:
     for name, outcome in outcomes.items():
         print(f"{name:<28}{outcome.fraction(austin):>12.0%}   {_top(outcome.after.top)}")
     print(f"\nwrote {graph.save(folder / 'dallas_austin.safetensors')}")
-    print(f"wrote {draw(graph, folder / 'dallas_austin.html')}  (open it in any browser)")
+    page = sharing.page(opened(graph, model, None, None), progress=False)
+    print(page.contents)
+    print(f"wrote {page.write(folder / 'dallas_austin.html')}  (open it in any browser)")
 
 
 def named(graph: AttributionGraph, name: str) -> Supernode:
@@ -101,13 +104,6 @@ def strongest_path(graph: AttributionGraph) -> list[str]:
         edge = f"{graph.weight(path.nodes[number - 1], node):+.2f} → " if number else ""
         lines.append(f"{edge:>9}{name}")
     return lines
-
-
-def draw(graph: AttributionGraph, path: Path) -> Path:
-    """Write the graph as a page that needs no network."""
-    found = atlas.supernodes(analysis.prune(graph).features.tolist())
-    groups = [Supernode(name, rows) for name, rows in found.items()]
-    return figures.write_graph(graph, path, labels=labels_here(graph), supernodes=groups)
 
 
 def _top(top: list[tuple[str, float]]) -> str:

@@ -83,6 +83,8 @@ class TargetNode:
         return f"target {self.index}"
 
 
+_KINDS = {Feature: "feature", ErrorNode: "error", TokenNode: "token", TargetNode: "target"}
+
 Node: TypeAlias = Feature | ErrorNode | TokenNode | TargetNode
 """A node is identified by its type and its fields, so nodes of two kinds can never collide."""
 
@@ -260,7 +262,8 @@ class AttributionGraph:
             OSError: If it cannot be written; one sentence says why.
             ValueError: If the texts are too long to be read again.
         """
-        header = {name: getattr(self, name) for name in _TEXTS}
+        # In one order: a graph computed twice is the same file.
+        header = {name: getattr(self, name) for name in sorted(_TEXTS)}
         text = json.dumps({"schema_version": SCHEMA_VERSION, **header})
         if len(text) > MAX_HEADER:
             raise ValueError(
@@ -285,6 +288,36 @@ class AttributionGraph:
             return cls(**stored)
         except ValueError as error:
             raise ValueError(f"{shown(path)}: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """The graph as JSON values with stable keys, for programs; docs/sharing.md lists them.
+
+        `edges` are [source, target, weight], the ends by their places in `nodes`; zeros are left
+        out. Numbers have the fewest digits that give the same float32.
+        """
+        nodes: list[dict[str, Any]] = []
+        for node in self.nodes:
+            own = {name: getattr(node, name) for name in node.__dataclass_fields__}
+            id_ = "-".join([_KINDS[type(node)], *map(str, own.values())])
+            nodes.append({"id": id_, "kind": _KINDS[type(node)], **own})
+        for node, value in zip(nodes, map(str, self.activations), strict=False):
+            node["activation"] = float(value)
+        for node, token in zip(nodes[self.blocks.tokens], self.tokens, strict=True):
+            node["token"] = token
+        outputs = zip(self.targets, self.target_ids, self.target_probabilities, strict=True)
+        for node, (token, number, share) in zip(nodes[self.blocks.targets], outputs, strict=True):
+            node.update(token=token, token_id=int(number), probability=float(str(share)))
+        rows, columns = np.nonzero(self.weights)
+        ends = zip(columns.tolist(), self.rows[rows].tolist(), strict=True)
+        values = (float(str(value)) for value in self.weights[rows, columns])
+        return {
+            **{"format": "circuit-nb graph", "version": SCHEMA_VERSION},
+            **{name: getattr(self, name) for name in ("prompt", "n_layers", "n_active")},
+            **{"tokens": list(self.tokens), "token_ids": self.token_ids.tolist()},
+            "nodes": nodes,
+            "edges": [[*pair, value] for pair, value in zip(ends, values, strict=True)],
+            "provenance": self.provenance,
+        }
 
     def top(self, count: int = 10) -> list[Feature]:
         """The features with the most influence on the targets, the strongest first."""

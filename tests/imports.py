@@ -23,14 +23,18 @@ FLOORS = (
     {"attribution"},
     {"cards", "training"},
     {"evidence"},
+    {"graphsets"},
     {"panels"},
+    {"sharing"},
     {"demo", "making"},
     {"__main__"},
 )
 """Rooms from the lowest up. A module imports its own room and lower floors only."""
 
-ENTRANCES = {"circuit_nb.atlas.build", "circuit_nb.atlas.evaluate"}
-"""Run by `python -m`; they stand where they always stood and only hand on to `atlas.making`."""
+ENTRANCES = {"circuit_nb.atlas.build", "circuit_nb.atlas.evaluate", "circuit_nb.panels.exporting"}
+"""They stand where a user looks for them and only hand on to a higher room: the first two are run
+by `python -m` and hand on to `atlas.making`, the last is `Explorer.export` and hands on to
+`sharing`."""
 
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

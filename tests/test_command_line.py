@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from families import DALLAS, GOLDEN
 
-from circuit_nb import AttributionGraph, attribute, demo, neuronpedia
+from circuit_nb import AttributionGraph, attribute, demo, neuronpedia, sharing
 from circuit_nb.__main__ import main
 from circuit_nb.model import ReplacementModel
 
@@ -30,6 +30,9 @@ def test_the_demonstration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert graph.prompt == DALLAS and len(graph.features) == graph.n_active
     page = (tmp_path / "new" / "dallas_austin.html").read_text(encoding="utf-8")
     assert "say Austin" in page and 'src="http' not in page
+    shared = sharing.read(tmp_path / "new" / "dallas_austin.html")
+    assert shared.outcomes is not None and len(shared.outcomes["rows"]) == 4
+    assert shared.contents in printed
 
 
 def test_an_unrelated_concept_changes_nothing(atlas: ReplacementModel) -> None:
@@ -41,7 +44,9 @@ def test_an_unrelated_concept_changes_nothing(atlas: ReplacementModel) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".json", ".html"])
-def test_attribute_writes_graph_json_or_page(suffix: str, tmp_path: Path) -> None:
+def test_attribute_writes_graph_json_or_page(
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     case, output = GOLDEN / "qwen3-plt", tmp_path / f"graph{suffix}"
     prompt = "the capital of the state containing Dallas is"
     arguments = ["--model", case / "model", "--transcoders", case / "transcoders"]
@@ -53,7 +58,9 @@ def test_attribute_writes_graph_json_or_page(suffix: str, tmp_path: Path) -> Non
         assert json.loads(output.read_text())["metadata"]["prompt"].endswith(prompt)
         assert len(neuronpedia.read(output).graph.features) == 12
     else:
-        assert "plotly" in output.read_text().lower()
+        page = sharing.read(output)
+        assert page.graph["prompt"].endswith(prompt) and page.outcomes is not None
+        assert page.contents in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ HEAVY = {"torch", "transformer_lens", "transformers", *WIDGETS}
         ("from circuit_nb import figures", HEAVY),
         ("from circuit_nb import neuronpedia", HEAVY),
         ("from circuit_nb.evidence import propose", HEAVY | {"plotly", "networkx"}),
+        ("from circuit_nb import GraphSet", HEAVY | {"plotly", "pandas", "ray"}),
         ("import circuit_nb.atlas", HEAVY),
         ("from circuit_nb import attribute", {"transformer_lens", *WIDGETS}),
     ],

@@ -22,12 +22,14 @@ from circuit_nb.analysis.flow import (
 )
 from circuit_nb.analysis.pruning import prune, prune_masks
 from circuit_nb.analysis.stories import story
+from circuit_nb.analysis.summary import Summary, summary
 from circuit_nb.analysis.tracing import effects, origins, pulls, ubiquitous
 
 __all__ = [
     "Comparison",
     "Path",
     "Scores",
+    "Summary",
     "common_nodes",
     "compare",
     "cumulative_influence",
@@ -42,6 +44,7 @@ __all__ = [
     "pulls",
     "scores",
     "story",
+    "summary",
     "supernode_weights",
     "to_networkx",
     "ubiquitous",

@@ -59,7 +59,7 @@ def attribute(
         MemoryError: If the device has too little memory for this prompt; it says what needs less.
         KeyboardInterrupt: If interrupted; it says how many rows were done. The model is as before.
     """
-    _check_settings(max_logits, logit_mass, max_features, batch_size)
+    check_settings(max_logits, logit_mass, max_features, batch_size)
     with said_when_exhausted("running the model", model.device):
         record = model.record(prompt)
         chosen = resolve(model, record, targets, max_logits, logit_mass)
@@ -113,9 +113,10 @@ def _compute(
     return rows
 
 
-def _check_settings(
+def check_settings(
     max_logits: int, logit_mass: float, max_features: int | None, batch_size: int | None
 ) -> None:
+    """Raise `ValueError` if a setting of `attribute` is out of range."""
     if not 0 < logit_mass <= 1:
         raise ValueError(f"logit_mass is {logit_mass}; give a share above 0, up to 1.")
     for name, value, least in (

@@ -9,7 +9,7 @@ from circuit_nb.figures.bars import (
     probability_figure,
     targets_of,
 )
-from circuit_nb.figures.export import write_graph, write_html
+from circuit_nb.figures.export import write_graph, write_html, write_svg
 from circuit_nb.figures.graph import graph_figure
 from circuit_nb.figures.subgraph import subgraph_figure
 from circuit_nb.figures.svg import to_svg
@@ -25,4 +25,5 @@ __all__ = [
     "to_svg",
     "write_graph",
     "write_html",
+    "write_svg",
 ]

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from circuit_nb.figures.graph import graph_figures
 from circuit_nb.figures.names import NO_LABELS, Labels
 from circuit_nb.figures.style import FONT, LEGEND, html_text
+from circuit_nb.figures.svg import to_svg
 from circuit_nb.figures.view import Room
 from circuit_nb.files import write_text
 from circuit_nb.graph import AttributionGraph, Node, Supernode
@@ -108,6 +109,25 @@ def write_html(
     script = _CHOOSE.format(sizes=f"[{drawn}]") if sizes else ""
     page = _PAGE.format(title=html_text(title), note=notes, font=FONT, figure=body, script=script)
     return write_text(path, page)
+
+
+def write_svg(figure: go.Figure | str, path: str | Path, *, width: int = 868) -> Path:
+    """Write a figure of this library, or what a panel's `picture()` gives, as an SVG file.
+
+    Args:
+        figure: The figure, or an `<svg>` element. For PNG see Plotly's `figure.write_image`, which
+            needs kaleido; a page to share saves its graph as PNG with nothing installed.
+        path: Where to write; an existing file is replaced.
+        width: Width in pixels where the figure has none of its own.
+
+    Returns:
+        The path written.
+
+    Raises:
+        OSError: If it cannot be written; one sentence says why.
+    """
+    drawn = figure if isinstance(figure, str) else to_svg(figure, width=width)
+    return write_text(path, drawn + "\n")
 
 
 def write_graph(

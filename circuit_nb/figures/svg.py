@@ -62,13 +62,13 @@ def draw(
     return "".join(parts), (area.width, area.height)
 
 
-def _plain(text: str) -> str:
-    """Text of a figure, ready for SVG: tags are the library's own, entities are data."""
-    return html_text(html.unescape(_TAG.sub("", text)))
+def plain(text: str) -> str:
+    """Text of a figure as it is read: tags are the library's own, entities are data."""
+    return html.unescape(_TAG.sub("", text))
 
 
 def _title(text: str | None) -> str:
-    return f"<title>{_plain(text.replace('<br>', ' · '))}</title>" if text else ""
+    return f"<title>{html_text(plain(text.replace('<br>', ' · ')))}</title>" if text else ""
 
 
 def _text(x: float, y: float, text: str, *, anchor: str, size: float, colour: str = GREY) -> str:
@@ -77,7 +77,7 @@ def _text(x: float, y: float, text: str, *, anchor: str, size: float, colour: st
     lines = text.split("<br>")
     return "".join(
         f'<text x="{x:g}" y="{y - (len(lines) - 1 - i) * LEADING * size:g}" text-anchor="{anchor}" '
-        f'font-size="{size:g}" fill="{colour}"{weight}>{_plain(line)}</text>'
+        f'font-size="{size:g}" fill="{colour}"{weight}>{html_text(plain(line))}</text>'
         for i, line in enumerate(lines)
     )
 

@@ -46,11 +46,15 @@ def outline(shape: Spec, area: Area) -> str:
         f'fill="none" stroke="{line["color"]}" stroke-width="{line["width"]:g}" '
         f'opacity="{shape.get("opacity", 1):g}"'
     )
-    fixed = shape.get("xsizemode") == "pixel"
     if shape["type"] == "circle":
         at = area.x(shape["xanchor"]), area.y(shape["yanchor"])
         return f'<circle cx="{at[0]:g}" cy="{at[1]:g}" r="{shape["x1"]:g}" {pen}/>'
-    return f'<path d="{"".join(_steps(shape, area, fixed))}" {pen}/>'
+    return f'<path d="{path_data(shape, area)}" {pen}/>'
+
+
+def path_data(shape: Spec, area: Area) -> str:
+    """What SVG calls `d`, of a shape that is a path."""
+    return "".join(_steps(shape, area, shape.get("xsizemode") == "pixel"))
 
 
 def _steps(shape: Spec, area: Area, fixed: bool) -> Iterator[str]:

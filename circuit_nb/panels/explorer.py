@@ -17,6 +17,7 @@ from circuit_nb.panels.base import Drawing, Panel, stack
 from circuit_nb.panels.cards import CardSource
 from circuit_nb.panels.connections import ConnectionsPanel
 from circuit_nb.panels.evidence import EvidencePanel
+from circuit_nb.panels.exporting import export
 from circuit_nb.panels.feature import FeaturePanel
 from circuit_nb.panels.find import FindPanel
 from circuit_nb.panels.graph import GraphPanel
@@ -106,6 +107,26 @@ class Explorer(Panel):
             path: Where to write; `.safetensors` is added if it has no suffix.
         """
         return store.save(self.session, path)
+
+    def export(
+        self, path: str | Path, *, new_tokens: int | None = None, progress: bool = True
+    ) -> Path:
+        """Write one page to share, with no need of a kernel or a network; its switches work.
+
+        The model is run beforehand on every on/off combination of up to 8 switches and on each
+        switch's multipliers; what was not computed the page shows as such. What the page holds is
+        printed before it is written.
+
+        Args:
+            path: Where to write; `.html` is added if it has no suffix.
+            new_tokens: How many tokens each continuation has; by default as many as are shown
+                here, else 8.
+            progress: Whether a bar is shown while the model runs.
+
+        Raises:
+            OSError: If it cannot be written; one sentence says why.
+        """
+        return export(self.session, path, new_tokens=new_tokens, progress=progress)
 
     def prepare(self) -> None:
         """Make every panel ready for being displayed."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import html
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 from made import HOSTILE, hostile_graph, hostile_labels
 
@@ -28,3 +29,11 @@ def test_an_existing_file_is_replaced(tmp_path: Path) -> None:
     path.write_text("old")
     figures.write_html(figures.probability_figure({"a": 1.0}), path)
     assert path.read_text(encoding="utf-8")[:3] != "old"
+
+
+def test_a_figure_is_written_as_svg(tmp_path: Path) -> None:
+    path = figures.write_svg(figures.probability_figure({"<b>": 1.0}), tmp_path / "bars.svg")
+    root = ElementTree.parse(path).getroot()
+    assert root.tag.endswith("svg") and "<b>" in "".join(root.itertext())
+    again = figures.write_svg(path.read_text(encoding="utf-8").strip(), tmp_path / "again.svg")
+    assert again.read_bytes() == path.read_bytes()

@@ -1,0 +1,251 @@
+"""A page to share, opened from a file with the network cut off: its switches say what the model
+says, on a phone and a laptop, in light and dark, by mouse and by keyboard."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from families import DALLAS
+from made import HOSTILE, OTHER, SAY, TEXAS, card, hostile_graph, hostile_labels
+from playwright.sync_api import Page
+from serving import browser_page
+from test_hostile import harmless
+
+from circuit_nb import attribute, intervene, sharing
+from circuit_nb.figures.edges import selected_edges
+from circuit_nb.figures.style import percent
+from circuit_nb.figures.svg_shapes import Area, path_data
+from circuit_nb.figures.view import graph_layout
+from circuit_nb.graph import TargetNode, TokenNode
+from circuit_nb.intervention import Intervention
+from circuit_nb.model import ReplacementModel
+from circuit_nb.panels import Session
+from circuit_nb.panels.opening import opened
+from circuit_nb.sharing import pictures
+
+FIXTURE = Path(__file__).parents[1] / "data" / "page_version_1.json"
+
+
+@pytest.fixture(scope="module")
+def session(atlas: ReplacementModel) -> Session:
+    return opened(attribute(atlas, DALLAS, max_features=None, progress=False), atlas, None, None)
+
+
+@pytest.fixture(scope="module")
+def file(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shared")
+    return sharing.page(session, progress=False).write(folder / "dallas.html")
+
+
+@pytest.fixture(scope="module")
+def window() -> Iterator[Page]:
+    """One window for all tests, with the network cut off; nothing was asked of it."""
+    with browser_page(1366, 768) as page:
+        page.context.set_offline(True)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        yield page
+        assert page.problems == []  # type: ignore[attr-defined]
+        assert all(url.startswith(("file:", "data:", "blob:", "about:")) for url in asked)
+
+
+@pytest.fixture
+def shown(window: Page, file: Path) -> Page:
+    """The page as it opens, in a laptop's window."""
+    window.set_viewport_size({"width": 1366, "height": 768})
+    window.emulate_media(color_scheme="light")
+    window.goto("about:blank")
+    window.goto(file.as_uri())
+    window.locator("#graph .node").first.wait_for()
+    return window
+
+
+def says(page: Page) -> list[str]:
+    """What the page says comes next, before and after, with all digits."""
+    found: list[str] = page.locator("#says .cnb-share").evaluate_all("(e) => e.map((s) => s.title)")
+    return found
+
+
+def flip(page: Page, name: str) -> None:
+    page.locator(f'.cnb-switch[aria-label^="{name}:"]').click()
+
+
+def test_texas_off_is_what_the_model_says(
+    shown: Page, session: Session, atlas: ReplacementModel
+) -> None:
+    out = intervene(atlas, DALLAS, [Intervention.ablate(session.rows["Texas"])], max_new_tokens=8)
+    flip(shown, "Texas")
+    bars = shown.locator('[data-token=" Austin"] .cnb-bars span')
+    shares = [out.before.probability(" Austin"), out.after.probability(" Austin")]
+    assert bars.all_text_contents() == [percent(share) for share in shares]
+    told = [float(t or "nan") for t in bars.evaluate_all("(e) => e.map((s) => s.title)")]
+    assert told == pytest.approx(shares, abs=1e-6)
+    assert shown.locator("#texts b").all_text_contents() == [out.before.text, out.after.text]
+    assert tuple(shown.locator("#says b").all_text_contents()) == (
+        "Austin",
+        out.after.top[0][0][1:],
+    )
+    shown.get_by_role("button", name="Undo").click()
+    assert len(says(shown)) == 1
+
+
+def test_all_sixteen_combinations(shown: Page, session: Session, atlas: ReplacementModel) -> None:
+    rows = session.rows
+    now = [True] * 4
+    for on in itertools.product((True, False), repeat=4):
+        for i, name in enumerate(rows):
+            if now[i] != on[i]:
+                flip(shown, name)
+        now = list(on)
+        off = [g for g, is_on in zip(rows.values(), on, strict=True) if not is_on]
+        out = intervene(atlas, DALLAS, [Intervention.ablate(group) for group in off])
+        shares = [out.before.top[0][1], *([out.after.top[0][1]] if off else [])]
+        assert [float(s) for s in says(shown)] == pytest.approx(shares, abs=2e-6), on
+
+
+def test_what_was_not_computed_is_said_and_never_guessed(shown: Page) -> None:
+    shown.get_by_label("Texas: multiplier").select_option("2")
+    assert len(says(shown)) == 2
+    flip(shown, "capital")
+    assert "Not computed" in shown.locator("#answer").inner_text()
+    assert len(says(shown)) == 1
+    box = shown.locator(".cnb-box-output").inner_text()
+    assert "not computed" in box
+    shown.get_by_role("button", name="Reset").click()
+    assert "Not computed" not in shown.locator("#answer").inner_text()
+
+
+def test_edges_and_paths_are_those_of_the_panels(shown: Page, session: Session) -> None:
+    shown.evaluate("() => { location.hash = 'select=feature-2-10-133&tab=paths'; }")
+    shown.wait_for_selector("#panel [data-path]")
+    listed = session.find_paths()
+    assert shown.locator("#panel .cnb-number").all_text_contents() == [
+        percent(path.share) for path in listed
+    ]
+    chains = shown.locator("#panel .cnb-chain").all_text_contents()
+    assert chains[0] == " → ".join(session.name(n) for n in listed[0].nodes)
+    width = shown.evaluate(
+        "() => Number(document.querySelector('#graph svg').viewBox.baseVal.width)"
+    )
+    room = next(r for r in pictures.ROOMS if r.width == width)
+    view = pictures.scene(session, session.kept, session.errors, room).view
+    node = session.rows["say Austin"].features[0]
+    area = Area(graph_layout(view), int(width))
+    drawn = shown.locator("#graph path.edge").evaluate_all(
+        "(e) => e.map((p) => [p.getAttribute('stroke'), p.getAttribute('d').split('M').length - 1])"
+    )
+    wanted = [
+        [shape["line"]["color"], path_data(shape, area).count("M")]
+        for shape in selected_edges(view, node)
+    ]
+
+    def by_colour(pairs: list[list[Any]]) -> dict[str, int]:
+        return {c: sum(n for colour, n in pairs if colour == c) for c, _ in pairs}
+
+    assert by_colour(drawn) == by_colour(wanted)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [*itertools.product((360, 1366), ("light", "dark"))])
+def test_on_a_phone_and_a_laptop_in_light_and_dark(shown: Page, width: int, scheme: Any) -> None:
+    shown.emulate_media(color_scheme=scheme)
+    shown.set_viewport_size({"width": width, "height": 768})
+    shown.wait_for_timeout(300)
+    inside = "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    scrolled, wide = shown.evaluate(inside)
+    assert scrolled == wide == width
+    drawn = shown.locator("#graph svg").bounding_box()
+    assert drawn is not None and drawn["x"] >= 0 and drawn["x"] + drawn["width"] <= width
+    ink, paper = shown.evaluate(
+        "() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]; }"
+    )
+    assert ("255, 255, 255" in ink) == (scheme == "dark") and ink != paper
+    flip(shown, "Texas")
+    assert len(says(shown)) == 2
+    if width == 1366:  # boxes, switches and both answers are seen at once
+        for place in ("#circuit", "#answer", "#texts"):
+            box = shown.locator(place).bounding_box()
+            assert box is not None and box["y"] + box["height"] <= 768
+
+
+def test_by_keyboard_alone(shown: Page) -> None:
+    shown.keyboard.press("Tab")
+    chip = shown.locator("#prompt .cnb-chip").nth(9)
+    chip.focus()
+    shown.keyboard.press("Enter")
+    assert shown.locator("#panel h3").inner_text() == "token Dallas (9)"
+    shown.locator("#graph").focus()
+    shown.keyboard.press("ArrowUp")
+    first = shown.locator("#said").text_content()
+    shown.keyboard.press("ArrowRight")
+    second = shown.locator("#said").text_content()
+    assert "Dallas (9)" in (first or "") and first != second
+    frame = "() => document.querySelector('#graph svg').getAttribute('viewBox')"
+    whole = shown.evaluate(frame)
+    shown.keyboard.press("+")
+    assert shown.evaluate(frame) != whole
+    shown.keyboard.press("0")
+    assert shown.evaluate(frame) == whole
+    shown.locator("#find").focus()
+    shown.keyboard.type("say austin")
+    shown.keyboard.press("Enter")
+    assert "say Austin" in (shown.locator("#said").text_content() or "")
+    shown.get_by_role("tab", name="Connections").focus()
+    shown.keyboard.press("ArrowRight")
+    shown.keyboard.press("ArrowRight")
+    shown.keyboard.press("Enter")
+    assert "promotes and suppresses" in shown.locator("#panel").inner_text()
+    shown.get_by_role("switch", name="Texas:").focus()
+    shown.keyboard.press("Enter")
+    assert len(says(shown)) == 2
+    assert shown.evaluate("() => document.activeElement.dataset.key") == "switch1"
+
+
+def test_a_fragment_opens_a_state(shown: Page, file: Path) -> None:
+    shown.goto("about:blank")
+    shown.goto(f"{file.as_uri()}#select=token-9&switches=1,off,1,1&tab=connections")
+    assert shown.locator("#panel h3").inner_text() == "token Dallas (9)"
+    assert len(says(shown)) == 2
+    flip(shown, "Texas")
+    shown.get_by_role("tab", name="About").click()
+    assert shown.url.endswith("#select=token-9&tab=about")
+    assert "Ameisen et al. 2025" in shown.locator("#panel textarea").first.input_value()
+    assert "dallas.html#select" in shown.locator("#panel textarea").nth(1).input_value()
+    with shown.expect_download() as download:
+        shown.get_by_role("button", name="graph as PNG").click()
+    assert download.value.suggested_filename == "graph.png"
+    shown.goto(f"{file.as_uri()}#select=nobody&switches=1,x&kept=7")
+    assert len(says(shown)) == 1
+
+
+def test_a_page_of_version_1_still_works(window: Page, tmp_path: Path) -> None:
+    written = sharing.read(FIXTURE).write(tmp_path / "old.html")
+    window.goto(written.as_uri() + "#switches=off")
+    assert window.locator("#says b").all_text_contents() == ["Austin", "Texas"]
+    assert window.locator("#graph .node").count() > 5
+
+
+def test_hostile_texts_stay_texts(window: Page, tmp_path: Path) -> None:
+    labels = hostile_labels()
+    session = Session(
+        hostile_graph(), cards=lambda keys: {k: card(labels.get(k, "x")) for k in keys}
+    )
+    session.kept = 1.0
+    session.group(HOSTILE[0], [TEXAS, OTHER])
+    session.pin(SAY, TokenNode(2), TargetNode(0))
+    session.select(SAY)
+    written = sharing.page(session, progress=False).write(tmp_path / "hostile.html")
+    window.goto(written.as_uri())
+    for tab in ("connections", "paths", "feature", "about"):
+        window.evaluate(f"() => {{ location.hash = 'select=feature-2-5-11&tab={tab}'; }}")
+        window.wait_for_timeout(100)
+        harmless(window)
+        assert any(h[:8] in window.locator("#panel").inner_text() for h in HOSTILE), tab
+    window.locator("#find").fill("script")
+    for node in window.locator("#graph .node").all()[:8]:
+        node.hover(force=True)
+    harmless(window)
+    assert window.locator("img, iframe, #panel a").count() == 0

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         neuronpedia,
         panels,
         published,
+        sharing,
         training,
         transcoders,
     )

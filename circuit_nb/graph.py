@@ -298,8 +298,8 @@ class AttributionGraph:
         nodes: list[dict[str, Any]] = []
         for node in self.nodes:
             own = {name: getattr(node, name) for name in node.__dataclass_fields__}
-            id_ = "-".join([_KINDS[type(node)], *map(str, own.values())])
-            nodes.append({"id": id_, "kind": _KINDS[type(node)], **own})
+            kind = _KINDS[type(node)]
+            nodes.append({"id": "-".join([kind, *map(str, own.values())]), "kind": kind, **own})
         for node, value in zip(nodes, map(str, self.activations), strict=False):
             node["activation"] = float(value)
         for node, token in zip(nodes[self.blocks.tokens], self.tokens, strict=True):

@@ -21,9 +21,10 @@ from circuit_nb.version import __version__
 OWN = "circuit_nb"
 """Key of what is kept in metadata."""
 WIDGET = "application/vnd.jupyter.widget-view+json"
+PLOT = "application/vnd.plotly.v1+json"
 LIVE = (
     WIDGET,
-    "application/vnd.plotly.v1+json",
+    PLOT,
     "image/svg+xml",
 )
 """What is shown as a picture: live where it can be, and not everywhere shown where it cannot."""
@@ -73,7 +74,18 @@ def text(output: nbformat.NotebookNode) -> str:
     if "image/svg+xml" in data:
         found = re.findall(r"<text[^>]*>([^<]*)</text>", data["image/svg+xml"])
         return "\n".join(map(html.unescape, found))
+    if PLOT in data:
+        return "\n".join(_on_plot(data[PLOT]))
     return str(data.get("text/plain", ""))
+
+
+def _on_plot(figure: dict[str, Any]) -> list[str]:
+    """The words on a figure of Plotly's: titles of axes, names at their ticks, names of traces."""
+    axes = [v for k, v in figure["layout"].items() if k in ("xaxis", "yaxis")]
+    found = [axis.get("title", {}).get("text", "") for axis in axes]
+    found += [str(tick) for axis in axes for tick in axis.get("ticktext", ())]
+    found += [trace.get("name", "") for trace in figure["data"]]
+    return [html.unescape(words) for words in found if words]
 
 
 def _texts(cell: nbformat.NotebookNode) -> list[str]:

@@ -28,8 +28,9 @@ class Plot(ipywidgets.VBox):
         """
         # What was shown is closed at the end only: the page may still be busy with it.
         self._old += self.children
+        # Before the widget is made: what changes before the plot is drawn on the page is lost.
+        figure.layout.autosize = True
         self.figure = go.FigureWidget(figure)
-        self.figure.layout.autosize = True
         # The trait has no public name; without it plots show a toolbar and keep their first width.
         self.figure.set_trait("_config", {"displayModeBar": False, "responsive": True})
         head = ipywidgets.HTML(f'<div class="cnb cnb-head">{html_text(words)}</div>')

@@ -85,7 +85,8 @@ def _keep(page: Page, number: int, cell: nbformat.NotebookNode) -> None:
     areas = page.locator(".jp-Notebook .jp-Cell").nth(number).locator(".jp-OutputArea-child")
     for place, output in enumerate(cell.outputs):
         if output in shown(cell) and is_live(output):
-            said = output.data["text/plain"]
+            # Plotly's figures say nothing of themselves.
+            said = output.data.get("text/plain") or "Figure: " + ", ".join(text(output).split("\n"))
             area = areas.nth(place).locator(".jp-OutputArea-output").first
             area.scroll_into_view_if_needed()
             page.wait_for_timeout(300)

@@ -148,3 +148,30 @@ def test_a_feature_that_is_not_active_is_found_and_added(page: Page, lab: Server
     wait_until(lambda: reader.explorer.locator(".cnb-box-guest").count() == 1, told="a new box")
     reader.expect(lambda r: bool(r.probabilities()["after"]), "it is run")
     assert reader.failures() == []
+
+
+def test_why_and_whether_it_is_true(page: Page, lab: Server) -> None:
+    """From an edge to its head and why it looked; then what the boxes keep, on the boxes too."""
+    reader = explore(page, lab)
+    connections = reader.panel("connections")
+    connections.locator("tr[data-key]").filter(has_text="say Austin").first.click()
+    via = connections.locator("td[data-key]").first
+    via.wait_for()
+    via.click()
+    attention = reader.panel("attention")
+    attention.wait_for(state="visible")
+    attention.locator('rect[data-key^="head-"]').first.wait_for()
+    attention.locator('[data-key^="to-"][aria-pressed="true"]').click()
+    attention.get_by_text("answered", exact=True).wait_for()
+
+    reader.turn_to("Evidence")
+    evidence = reader.panel("evidence")
+    evidence.get_by_role("button", name="Measure").click()
+    evidence.get_by_text("random features of the same number keep").wait_for()
+    wait_until(lambda: "graph −" in (reader.box("Texas").text_content() or ""), told="badge")
+    evidence.locator('[data-key="curve"]').click()
+    plot = evidence.locator(".js-plotly-plot")
+    plot.locator(".scatterlayer").wait_for()
+    room, drawn = (x.bounding_box() for x in (evidence, plot))
+    assert room and drawn and drawn["x"] + drawn["width"] <= room["x"] + room["width"] + 1
+    assert reader.failures() == []

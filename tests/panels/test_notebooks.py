@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from saved import OWN, is_live, outputs, source_hash, stale
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("dallas_austin", "your_prompt", "published_graph")
-ALL = (*NAMES, "gemma_tour")
+ALL = (*NAMES, "is_it_true", "gemma_tour")
 LARGEST = 1_000_000
 """Bytes a notebook may have."""
 
@@ -65,6 +66,32 @@ def test_the_demo_shows_what_its_prose_says(run) -> None:
     assert texts[-1].startswith("[(' Sacramento'")
 
 
+def test_what_is_true_is_shown(run) -> None:
+    notebook = run("is_it_true")
+    cells = {cell.id: cell for cell in notebook.cells}
+
+    def said(name: str) -> str:
+        return "".join(o.text for o in cells[name].outputs if o.output_type == "stream")
+
+    for head in ("2.11", "2.15", "2.6", "2.2"):
+        assert f"head {head} carries" in said("flow")
+    shares = [float(x) for x in re.findall(r"([\d.]+)%", said("knocked"))]
+    before, without, control = shares
+    assert before > 90 and without < 5 and control > 90
+    computed, recorded = map(float, re.findall(r"[\d.]+\d", said("looking")))
+    assert computed == pytest.approx(recorded, abs=1e-3)
+    kept, random = map(float, re.findall(r"keep ([\d.]+)%", said("kept")))
+    assert kept > 60 and random < 10
+    assert re.findall(r"without (.*?) +\d+% +not needed", said("needed")) == ["of"]
+    assert "2,415 of 2,450" in said("swaps")
+    apart = re.findall(r"^(.*?) +graph .*apart", said("predicted"), re.M)
+    assert apart == ["Texas"]
+    plots = [o for o in outputs(notebook) if "application/vnd.plotly.v1+json" in o.get("data", {})]
+    assert len(plots) == 7
+    for cell in notebook.cells:
+        assert cell.cell_type != "code" or len(cell.source.splitlines()) <= 10
+
+
 def test_on_colab_the_first_cell_fetches_the_repository_and_runs_its_script(tmp_path: Path) -> None:
     sources = {n: next(c.source for c in read(n).cells if c.cell_type == "code") for n in ALL}
     assert len(set(sources.values())) == 1
@@ -89,7 +116,7 @@ def test_on_colab_the_first_cell_fetches_the_repository_and_runs_its_script(tmp_
     assert (tmp_path / "installed").exists()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", (*NAMES, "is_it_true"))
 def test_the_saved_outputs_are_what_the_notebook_shows(name: str, run) -> None:
     assert stale(read(name), run(name)) == [], "run tests/browser/save_notebooks.py"
 

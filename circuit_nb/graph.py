@@ -313,8 +313,7 @@ class AttributionGraph:
         return {
             **{"format": "circuit-nb graph", "version": SCHEMA_VERSION},
             **{name: getattr(self, name) for name in ("prompt", "n_layers", "n_active")},
-            **{"tokens": list(self.tokens), "token_ids": self.token_ids.tolist()},
-            "nodes": nodes,
+            **{"tokens": list(self.tokens), "token_ids": self.token_ids.tolist(), "nodes": nodes},
             "edges": [[*pair, value] for pair, value in zip(ends, values, strict=True)],
             "provenance": self.provenance,
         }

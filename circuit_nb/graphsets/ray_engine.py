@@ -111,7 +111,7 @@ def _cause(error: Exception) -> str:
 
 def _ray() -> Any:
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]  # an extra
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "engine='ray' needs Ray, which is not installed: pip install 'circuit-nb[ray]'."

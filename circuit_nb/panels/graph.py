@@ -94,8 +94,8 @@ class GraphPanel(Panel):
     def _arrange(self) -> None:
         for control, width in (
             (self.pin, "auto"),
-            (self.kept, "230px"),
-            (self.layers, "190px"),
+            (self.kept, "210px"),
+            (self.layers, "180px"),
             (self.links, "120px"),
             (self.errors, "auto"),
             (self.everywhere, "auto"),

@@ -96,9 +96,9 @@ STYLE = f"""
   .cnb-graphpanel {{ order: 3; }} .cnb-turns {{ order: 4; }}
 }}
 @container (min-width: 781px) {{ .cnb-turns .cnb-scroll {{ max-height: 300px; }} }}
-.cnb-tabs {{ display: flex; flex-wrap: wrap; gap: 2px; margin: 0 8px 2px;
+.cnb-tabs {{ display: flex; flex-wrap: wrap; margin: 0 0 2px;
   border-bottom: 1px solid rgba(128,128,128,.35); }}
-.cnb-tabs [role="tab"] {{ padding: 4px 5px; cursor: pointer; border-radius: 5px 5px 0 0;
+.cnb-tabs [role="tab"] {{ padding: 4px; cursor: pointer; border-radius: 5px 5px 0 0;
   color: var(--cnb-quiet); }}
 .cnb-tabs [role="tab"]:hover {{ background: rgba(128,128,128,.12); }}
 .cnb-tabs [aria-selected="true"] {{ color: inherit; font-weight: 600;
@@ -111,10 +111,13 @@ STYLE = f"""
 .cnb-share {{ font-weight: 400; font-size: {BODY}px; }}
 .cnb-plot > * {{ min-width: 0; width: 100%; }}
 .cnb-now {{ border-color: {POSITIVE}; }}
-.cnb-panel .widget-button {{ height: 24px; line-height: 22px; padding: 0 8px; color: inherit;
+.cnb-panel .widget-button, .cnb-panel .widget-toggle-button {{ height: 24px; line-height: 22px; padding: 0 8px; color: inherit;
   font-size: {BODY}px; border: 1px solid rgba(128,128,128,.5); border-radius: 4px;
-  background: none; }}
-.cnb-panel .widget-button:hover {{ background: rgba(128,128,128,.15); box-shadow: none; }}
+  background: none; box-shadow: none; }}
+.cnb-panel .widget-button:hover, .cnb-panel .widget-toggle-button:hover {{ box-shadow: none;
+  background: rgba(128,128,128,.15); }}
+.cnb-panel .widget-toggle-button.mod-active {{ background: rgba(0,114,178,.18); color: inherit;
+  border-color: {POSITIVE}; }}
 .cnb-rowname {{ overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
 .cnb-more {{ border-left: 2px solid rgba(128,128,128,.35); margin-left: 12px; padding-left: 6px; }}
 .cnb-find {{ position: relative; }}

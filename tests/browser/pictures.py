@@ -34,7 +34,7 @@ NUMBER = """(element, number) => {
   badge.textContent = number;
   badge.style.cssText = `position: fixed; z-index: 99; width: 18px; height: 18px; color: #fff;
     border-radius: 50%; background: #0072b2; font: 600 12px/18px sans-serif; text-align: center;
-    left: ${at.x - out}px; top: ${at.y - 6}px`;
+    left: ${at.x - out}px; top: ${at.y - 12}px`;
   document.body.append(badge);
 }"""
 

@@ -111,7 +111,8 @@ STYLE = f"""
 .cnb-share {{ font-weight: 400; font-size: {BODY}px; }}
 .cnb-plot > * {{ min-width: 0; width: 100%; }}
 .cnb-now {{ border-color: {POSITIVE}; }}
-.cnb-panel .widget-button, .cnb-panel .widget-toggle-button {{ height: 24px; line-height: 22px; padding: 0 8px; color: inherit;
+.cnb-panel .widget-button, .cnb-panel .widget-toggle-button {{ height: 24px;
+  line-height: 22px; padding: 0 8px; color: inherit;
   font-size: {BODY}px; border: 1px solid rgba(128,128,128,.5); border-radius: 4px;
   background: none; box-shadow: none; }}
 .cnb-panel .widget-button:hover, .cnb-panel .widget-toggle-button:hover {{ box-shadow: none;

@@ -72,15 +72,20 @@ class Looking:
     """(asked + 2, answered + 2): what each pair adds to the score. After the nodes come all others
     together, and biases; the table adds up to `score`."""
 
-    def figure(self, labels: dict[tuple[int, int], str] | None = None) -> go.Figure:
+    def figure(
+        self, labels: dict[tuple[int, int], str] | None = None, *, numbers: bool = True
+    ) -> go.Figure:
         """The table of pairs.
 
         Args:
             labels: Labels of features by (layer, index).
+            numbers: Whether cells say their numbers, which a narrow place has no room for.
         """
         from circuit_nb.figures.heads import looking_figure
 
-        return looking_figure(self.graph, self.asked, self.answered, self.pairs, labels or {})
+        return looking_figure(
+            self.graph, self.asked, self.answered, self.pairs, labels or {}, numbers=numbers
+        )
 
     def __str__(self) -> str:
         tokens = self.graph.tokens

@@ -64,6 +64,8 @@ def looking_figure(
     answered: Sequence[Node],
     pairs: Numbers,
     labels: Labels = NO_LABELS,
+    *,
+    numbers: bool = True,
 ) -> go.Figure:
     """What each pair of a node that asked and one that answered adds to an attention score.
 
@@ -73,6 +75,8 @@ def looking_figure(
         answered: Nodes of the key, a column each.
         pairs: (asked + 2, answered + 2); after the nodes come all others, and biases.
         labels: Labels of features by (layer, index).
+        numbers: Whether cells say their numbers, where there are at most 14 columns; a hover
+            always does.
 
     Returns:
         The figure; it is not shown.
@@ -92,7 +96,8 @@ def looking_figure(
         ]
         for row, values in zip(titles[0], pairs.tolist(), strict=True)
     ]
-    spec = signed_map(pairs, rows, columns, hover, written=_short if len(columns) <= 14 else None)
+    written = _short if numbers and len(columns) <= 14 else None
+    spec = signed_map(pairs, rows, columns, hover, written=written)
     layout = spec["layout"]
     layout["yaxis"]["title"]["text"] = "asked (query)"
     layout["xaxis"]["title"]["text"] = "answered (key)"

@@ -47,7 +47,7 @@ class AttentionPanel(Panel):
         super().__init__(session, "Attention")
         self._in_turn = in_turn
         self.edges = ipywidgets.Dropdown(description="edge", layout={"width": "100%"})
-        self.edges.style.description_width = "initial"
+        self.edges.style.description_width = "40px"
         tooltip(self.edges, "The strongest edges of the selected node; select another in the graph")
         self.map = Clickable(self.guard(self._choose_head), measured=True)
         self.pattern = Clickable(self.guard(self._choose_place))
@@ -106,7 +106,9 @@ class AttentionPanel(Panel):
 
     def _show_pairs(self) -> None:
         found = self._asked.looking
-        self.plot.show(found.figure(dict(self.session.labels)), self._sentence(found))
+        self.plot.show(
+            found.figure(dict(self.session.labels), numbers=False), self._sentence(found)
+        )
         self._plotted = self.session.choice
 
     def _knock_out(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,17 @@ def test_rooms_only_import_lower_ones() -> None:
 def test_no_module_reaches_itself() -> None:
     graph = nx.DiGraph((a, b) for a, found in imports.modules().items() for b in found)
     assert not list(nx.simple_cycles(graph))
+
+
+def test_the_house_stays_thin() -> None:
+    lines = {m: imports.file_of(m).read_text().count("\n") for m in imports.modules()}
+    assert max(lines.values()) <= 400
+    assert statistics.median(lines.values()) <= 150
+    rooms: dict[str, int] = {}
+    for module, count in lines.items():
+        rooms[imports.room(module)] = rooms.get(imports.room(module), 0) + count
+    large = {room for room, count in rooms.items() if count > 1600}
+    assert large <= {"figures", "panels", "making"}
 
 
 def test_the_check_sees_late_imports_and_the_face(tmp_path: Path) -> None:

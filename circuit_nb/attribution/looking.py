@@ -19,10 +19,10 @@ from torch import Tensor
 
 from circuit_nb.attribution.ends import numbers_of, record_of, sources_of
 from circuit_nb.attribution.heads import check_head
-from circuit_nb.attribution.scores import HeadScores, head_scores
 from circuit_nb.frozen.ascent import Placed, ascend, biases, descend
 from circuit_nb.frozen.block import FrozenBlock
 from circuit_nb.frozen.descent import Arrival
+from circuit_nb.frozen.scores import HeadScores, head_scores
 from circuit_nb.frozen.written import Sources
 from circuit_nb.graph import AttributionGraph, Node
 from circuit_nb.model.record import Record

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from circuit_nb.evidence.experiments import pace
     from circuit_nb.evidence.keeping import Control, Curve, Faithfulness, curve_sizes, faithfulness
     from circuit_nb.evidence.paraphrasing import Stability, stability
-    from circuit_nb.evidence.proposing import RULE, propose
     from circuit_nb.evidence.swapping import Swap, Swaps, swap, swaps
     from circuit_nb.evidence.sweeping import MULTIPLIERS, Sweep, sweep
     from circuit_nb.evidence.verifying import Verified, verify
+    from circuit_nb.grouping.proposing import RULE, propose
 
 __all__ = [
     "MULTIPLIERS",
@@ -40,27 +40,27 @@ __all__ = [
 ]
 
 _HOME = {
-    "MULTIPLIERS": "sweeping",
-    "Combinations": "combining",
-    "Control": "keeping",
-    "Curve": "keeping",
-    "Faithfulness": "keeping",
-    "RULE": "proposing",
-    "Stability": "paraphrasing",
-    "Swap": "swapping",
-    "Swaps": "swapping",
-    "Sweep": "sweeping",
-    "Verified": "verifying",
-    "combinations": "combining",
-    "curve_sizes": "keeping",
-    "faithfulness": "keeping",
-    "pace": "experiments",
-    "propose": "proposing",
-    "stability": "paraphrasing",
-    "swap": "swapping",
-    "swaps": "swapping",
-    "sweep": "sweeping",
-    "verify": "verifying",
+    "MULTIPLIERS": "evidence.sweeping",
+    "Combinations": "evidence.combining",
+    "Control": "evidence.keeping",
+    "Curve": "evidence.keeping",
+    "Faithfulness": "evidence.keeping",
+    "Stability": "evidence.paraphrasing",
+    "Swap": "evidence.swapping",
+    "Swaps": "evidence.swapping",
+    "Sweep": "evidence.sweeping",
+    "Verified": "evidence.verifying",
+    "combinations": "evidence.combining",
+    "curve_sizes": "evidence.keeping",
+    "faithfulness": "evidence.keeping",
+    "pace": "evidence.experiments",
+    "stability": "evidence.paraphrasing",
+    "swap": "evidence.swapping",
+    "swaps": "evidence.swapping",
+    "sweep": "evidence.sweeping",
+    "verify": "evidence.verifying",
+    "RULE": "grouping.proposing",
+    "propose": "grouping.proposing",
 }
 """The module each name lives in: proposing groups needs no torch, so none is imported here."""
 
@@ -68,4 +68,4 @@ _HOME = {
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'circuit_nb.evidence' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"circuit_nb.evidence.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(f"circuit_nb.{_HOME[name]}"), name)

@@ -15,10 +15,10 @@ from circuit_nb.files import shown
 from circuit_nb.graph import AttributionGraph
 from circuit_nb.graphsets import profiles_file
 from circuit_nb.graphsets.folder import Entry, Folder
-from circuit_nb.graphsets.patterns import Common, Comparison, common, compare
-from circuit_nb.graphsets.profile import Profile, profile
-from circuit_nb.graphsets.prompts_map import PromptsMap, prompts_map
-from circuit_nb.graphsets.roles import distinct_names
+from circuit_nb.patterns.comparing import Common, Comparison, common, compare
+from circuit_nb.patterns.profile import Profile, profile
+from circuit_nb.patterns.prompts_map import PromptsMap, prompts_map
+from circuit_nb.patterns.roles import distinct_names
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from circuit_nb.files import write_tensors
-from circuit_nb.graphsets.profile import Profile
+from circuit_nb.patterns.profile import Profile
 
 FILE = ".profiles-1.safetensors"
 _ARRAYS = ("features", "influence", "edges", "flow", "words")

@@ -2,8 +2,8 @@
 
 TransformerLens names the parts of every family alike; what is left to say is written down here,
 once. A family is known if its blocks are nothing but `attention + MLP` around norms whose
-denominators can be frozen. To add one, check that with the completeness identity (see
-`tests/attribution/test_attribution.py`) and put its name into `FAMILIES`.
+denominators can be frozen. To add one, put its name into `FAMILIES` and a tiny model of it into
+`tests/families.py`: the completeness identity and the oracle then run on it by themselves.
 """
 
 from __future__ import annotations

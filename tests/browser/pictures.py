@@ -26,7 +26,7 @@ from serving import Server, browser_page, run_all, write_notebook  # noqa: E402
 IMAGES = ROOT / "docs" / "images"
 PUBLISHED = ROOT.parent / "shared" / "real_graphs" / "dallas-clt.json"
 OAKLAND = "Fact: the capital of the state containing Oakland is"
-TABS = {2: "Connections", 3: "Paths", 4: "Feature", 6: "Switches"}
+TABS = {2: "Connections", 3: "Paths", 4: "Feature", 6: "Switches", 7: "Attention", 8: "Evidence"}
 NUMBER = """(element, number) => {
   const at = element.getBoundingClientRect();
   const out = element.getAttribute("role") === "tab" ? 8 : 19;

@@ -16,11 +16,11 @@ from circuit_nb import atlas as shipped
 from circuit_nb.analysis import influence
 from circuit_nb.attribution import attribute
 from circuit_nb.evidence import propose
-from circuit_nb.evidence.merging import groups, merges
-from circuit_nb.evidence.naming import common_label, distinct
-from circuit_nb.evidence.proposing import LARGEST
 from circuit_nb.figures.circuit import circuit
 from circuit_nb.graph import AttributionGraph, Feature, Supernode, TargetNode
+from circuit_nb.grouping.merging import groups, merges
+from circuit_nb.grouping.naming import common_label, distinct
+from circuit_nb.grouping.proposing import LARGEST
 from circuit_nb.model import ReplacementModel
 from circuit_nb.neuronpedia import read
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from circuit_nb.graphsets.asking import Ask, asks, template
-from circuit_nb.graphsets.roles import align
+from circuit_nb.patterns.roles import align
 
 
 def test_prompts_come_from_lists_rows_and_files(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from real import FOLDER
 
 from circuit_nb.graphsets import GraphSet
-from circuit_nb.graphsets.statistics import adjusted, cliffs_delta, shuffled
+from circuit_nb.patterns.statistics import adjusted, cliffs_delta, shuffled
 
 VERBS = ("beat", "cool", "sleep", "swim", "write")
 """Analogies whose answer is something one does."""

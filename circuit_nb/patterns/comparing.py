@@ -1,6 +1,6 @@
 """What many graphs have in common, and what tells some from others. Pure functions on profiles.
 
-A graph uses what pruning keeps of it (`circuit_nb.graphsets.profile`). Influence is the share of
+A graph uses what pruning keeps of it (`circuit_nb.patterns.profile`). Influence is the share of
 the targets' input that passes through a feature. Intervals hold 95 % of 1,000 resamples of the
 prompts.
 """
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from circuit_nb.graphsets import usage
-from circuit_nb.graphsets.profile import Profile
-from circuit_nb.graphsets.roles import Roles, align
-from circuit_nb.graphsets.statistics import (
+from circuit_nb.patterns import usage
+from circuit_nb.patterns.profile import Profile
+from circuit_nb.patterns.roles import Roles, align
+from circuit_nb.patterns.statistics import (
     adjusted,
     cliffs_delta,
     interval,
     resampled_means,
     shuffled,
 )
-from circuit_nb.graphsets.usage import Unit, Usage
+from circuit_nb.patterns.usage import Unit, Usage
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

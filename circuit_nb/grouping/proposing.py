@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from circuit_nb.analysis import influence, origins, pulls, ubiquitous
-from circuit_nb.evidence.merging import directions, groups, merges
-from circuit_nb.evidence.naming import common_label, distinct, plain, plain_name
 from circuit_nb.finding import Labels, label_of
 from circuit_nb.graph import AttributionGraph, Feature, Supernode
+from circuit_nb.grouping.merging import directions, groups, merges
+from circuit_nb.grouping.naming import common_label, distinct, plain, plain_name
 
 RULE = (
     "Features become one supernode where they stand at one position and get their input from the "

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from circuit_nb.graphsets.profile import Profile
-from circuit_nb.graphsets.roles import Roles
+from circuit_nb.patterns.profile import Profile
+from circuit_nb.patterns.roles import Roles
 
 Ints = npt.NDArray[np.int64]
 MOST_CELLS = 2 * 10**8

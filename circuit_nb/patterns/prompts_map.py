@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from circuit_nb.graphsets import usage
-from circuit_nb.graphsets.profile import Profile
-from circuit_nb.graphsets.roles import align
+from circuit_nb.patterns import usage
+from circuit_nb.patterns.profile import Profile
+from circuit_nb.patterns.roles import align
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -1,0 +1,1 @@
+"""Groups of features that a person would have drawn: proposed by `evidence.propose`, no torch."""

@@ -10,6 +10,7 @@ import ipywidgets
 
 from circuit_nb.figures.style import TITLE, html_text
 from circuit_nb.figures.svg import frame
+from circuit_nb.panels.lens import Lens
 from circuit_nb.panels.page import STYLE
 from circuit_nb.panels.session import Session
 
@@ -25,6 +26,8 @@ class Panel(ipywidgets.VBox):
         title: The heading.
     """
 
+    fills = True
+    """Whether it has a button, beside its heading, by which it fills the window."""
     _ipython_display_ = None  # ipywidgets 7 would show the widget alone, without its picture
 
     def __init__(self, session: Session, title: str) -> None:
@@ -33,7 +36,11 @@ class Panel(ipywidgets.VBox):
         self.failure = ipywidgets.HTML("")
         self.body = ipywidgets.VBox([])
         style = ipywidgets.HTML(f"<style>{STYLE}</style>", layout={"display": "none"})
-        super().__init__([style, self.heading, self.body, self.failure])
+        spread = {"justify_content": "space-between", "align_items": "center"}
+        self.top = ipywidgets.HBox([self.heading], layout=spread)
+        if self.fills:
+            self.top.children = [self.heading, Lens(zooms=False)]
+        super().__init__([style, self.top, self.body, self.failure])
         self.layout.padding = "4px 8px"
         self.add_class("cnb-panel")
         self.add_class(f"cnb-{type(self).__name__.lower()}")

@@ -41,6 +41,8 @@ class Explorer(Panel):
         session: What is shown.
     """
 
+    fills = False
+
     def __init__(self, session: Session) -> None:
         super().__init__(session, "")
         self.prompt = PromptPanel(session)
@@ -75,7 +77,7 @@ class Explorer(Panel):
         has half the width it needs. Where there is room for one column only, the style sheet lets
         the answer follow the circuit.
         """
-        self.heading.layout.display = "none"
+        self.top.layout.display = "none"
         top = _row((self.prompt, "1 1 420px"), (self.find, "0 1 260px"))
         left = _column("cnb-left", self.subgraph, self.graph)
         right = _column("cnb-right", self.answer, self.turns)

@@ -142,6 +142,8 @@ class FindPanel(Panel):
         session: What is shown.
     """
 
+    fills = False
+
     def __init__(self, session: Session) -> None:
         super().__init__(session, "Find")
         self.finder = Finder(self.guard(self._choose))

@@ -38,6 +38,8 @@ class GraphPanel(Panel):
         height: Of the picture where it does not fill the window, pixels.
     """
 
+    fills = False  # its own lens zooms, too
+
     def __init__(self, session: Session, *, height: int = 480) -> None:
         super().__init__(session, "Graph")
         self.pin = ipywidgets.Button(description="Pin")
@@ -106,7 +108,7 @@ class GraphPanel(Panel):
         row = {"flex_flow": "row wrap", "align_items": "center"}
         self.note.layout.flex = "1 1 200px"
         self.heading.layout.flex = "0 0 auto"
-        self.children = [c for c in self.children if c is not self.heading]
+        self.children = [c for c in self.children if c is not self.top]
         hint = ipywidgets.HTML(f'<div class="cnb cnb-faint">{HINT}</div>')
         self.body.children = [
             ipywidgets.HBox([self.heading, self.pin, self.note, self.lens], layout=row),

@@ -22,6 +22,8 @@ class PromptPanel(Panel):
         session: What is shown.
     """
 
+    fills = False
+
     def __init__(self, session: Session) -> None:
         super().__init__(session, "Prompt")
         self.tokens = Clickable(self.guard(lambda key: session.select(node_from_key(key))))

@@ -70,13 +70,13 @@ class SubgraphPanel(Panel):
         tools = ipywidgets.HBox([self.propose, self.reset, self.undo, self._edit], layout=wrap)
         tools.add_class("cnb-tools")
         self.heading.layout.flex = "0 0 auto"
-        head = ipywidgets.HBox([self.heading, tools], layout=wrap)
-        self.children = [*(c for c in self.children if c is not self.heading)]
+        head = ipywidgets.HBox([self.heading, tools], layout={**wrap, "flex": "1 1 0"})
+        self.top.children = [head, *self.top.children[1:]]
         self.canvas.layout.width = "100%"
         frame = ipywidgets.Box([self.canvas], layout={"overflow": "auto", "width": "100%"})
         frame.layout.max_height = f"{TALLEST}px"
         frame.add_class("cnb-wide")
-        self.body.children = [head, frame, self.swap.box, self.scores]
+        self.body.children = [frame, self.swap.box, self.scores]
 
     def _listen(self) -> None:
         for button, action in (

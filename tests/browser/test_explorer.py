@@ -104,6 +104,18 @@ def test_at_twice_the_size_nothing_is_lost_at_the_side(page: Page) -> None:
         assert page.evaluate(LOST) == [], tab
 
 
+def test_every_panel_fills_the_window_and_comes_back(page: Page) -> None:
+    resize(page, 1366, 768)
+    Reader(page).turn_to("Connections")
+    for name in ("subgraph", "answer", "connections"):
+        panel = page.locator(f".cnb-{name}panel")
+        before = panel.bounding_box()
+        panel.get_by_role("button", name="Fill the window").click()
+        assert panel.bounding_box() == {"x": 0, "y": 0, "width": 1366, "height": 768}
+        page.keyboard.press("Escape")
+        assert panel.bounding_box() == before, name
+
+
 def test_nothing_moves_by_itself(page: Page) -> None:
     assert page.evaluate(MOVING) == []
     page.emulate_media(reduced_motion="reduce")

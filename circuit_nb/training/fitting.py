@@ -14,6 +14,7 @@ import torch
 from torch.optim import Adam
 from tqdm.auto import tqdm
 
+from circuit_nb.bridge.protocol import Tokenizer
 from circuit_nb.files import check_writable
 from circuit_nb.model.replacement import ReplacementModel
 from circuit_nb.training import checkpoints
@@ -42,7 +43,7 @@ def train_transcoders(
     *,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
-    tokenizer: Any = None,
+    tokenizer: Tokenizer | None = None,
     progress: bool = True,
     **settings: Any,
 ) -> Transcoders:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from circuit_nb import hub
 from circuit_nb.bridge.opening import open_bridge
-from circuit_nb.bridge.protocol import parts_of
+from circuit_nb.bridge.protocol import Tokenizer, parts_of
 from circuit_nb.model.devices import default_device, device_of
 from circuit_nb.model.replacement import Hook, ReplacementModel
 from circuit_nb.training.sequences import Batch
@@ -24,7 +24,7 @@ def open_model(
     *,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
-    tokenizer: Any = None,
+    tokenizer: Tokenizer | None = None,
 ) -> ReplacementModel:
     """A model that has no transcoders yet: with one silent feature a layer, which changes nothing.
 

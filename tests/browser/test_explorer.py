@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from looking import CONTRAST, LOST, MOVING, assert_clear
@@ -110,10 +111,17 @@ def test_every_panel_fills_the_window_and_comes_back(page: Page) -> None:
     for name in ("subgraph", "answer", "connections"):
         panel = page.locator(f".cnb-{name}panel")
         before = panel.bounding_box()
-        panel.get_by_role("button", name="Fill the window").click()
-        assert panel.bounding_box() == {"x": 0, "y": 0, "width": 1366, "height": 768}
-        page.keyboard.press("Escape")
-        assert panel.bounding_box() == before, name
+        button = panel.get_by_role("button", name="Fill the window")
+        button.click()
+        window = {"x": 0, "y": 0, "width": 1366, "height": 768}
+        wait_until(lambda panel=panel: panel.bounding_box() == window, told=name)
+        button.press("Escape")
+
+        def is_back(panel: Any = panel, before: Any = before) -> bool:
+            now = panel.bounding_box()
+            return all(abs(now[side] - before[side]) < 2 for side in ("width", "height"))
+
+        wait_until(is_back, told=name)
 
 
 def test_nothing_moves_by_itself(page: Page) -> None:

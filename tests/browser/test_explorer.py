@@ -108,12 +108,12 @@ def test_at_twice_the_size_nothing_is_lost_at_the_side(page: Page) -> None:
 def test_every_panel_fills_the_window_and_comes_back(page: Page) -> None:
     resize(page, 1366, 768)
     Reader(page).turn_to("Connections")
+    window = {"x": 0, "y": 0, "width": 1366, "height": 768}
     for name in ("subgraph", "answer", "connections"):
         panel = page.locator(f".cnb-{name}panel")
         before = panel.bounding_box()
         button = panel.get_by_role("button", name="Fill the window")
         button.click()
-        window = {"x": 0, "y": 0, "width": 1366, "height": 768}
         wait_until(lambda panel=panel: panel.bounding_box() == window, told=name)
         button.press("Escape")
 

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from notebook_world import NEEDED, surroundings
-from saved import OWN, is_live, outputs, source_hash, stale
+from saved import OWN, is_live, outputs, shown, source_hash, stale
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("dallas_austin", "your_prompt", "published_graph")
@@ -164,3 +164,9 @@ def test_cells_are_short_and_define_nothing(name: str) -> None:
             assert len(cell.source.splitlines()) <= 10
             assert "def " not in cell.source
             assert "class " not in cell.source
+
+
+def test_scripts_that_a_library_loads_are_no_output() -> None:
+    scripts = nbformat.v4.new_output("display_data", {"text/html": "<script>1</script>"})
+    told = nbformat.v4.new_output("display_data", {"text/html": "<b>1</b>", "text/plain": "1"})
+    assert shown(nbformat.v4.new_code_cell(outputs=[scripts, told])) == [told]

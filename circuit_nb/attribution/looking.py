@@ -229,13 +229,14 @@ def _shares(
     found = torch.zeros(2, columns.n, device=sources.device)
     here = torch.arange(n).repeat_interleave(2)
     for level in descend(blocks, rows, 2, 0, n - 1):
-        if level.layer < 0:
-            own = record.embeddings.float()[:, None].to(level.above.device)
-            found[:, columns.tokens] += (level.above * own).sum(-1).T.to(found.device)
-        else:
-            written = blocks[level.layer].write_back(level.above.flatten(0, 1), here)
-            written = written.view(level.above.shape)[record.prefix :]
-            sources.contract(Arrival(level.layer, [written]), [found])
+        if level.depth == 0:
+            own = record.embeddings.float()[:, None].to(level.x.device)
+            found[:, columns.tokens] += (level.x * own).sum(-1).T.to(found.device)
+        elif level.depth % 2 == 0:
+            layer = level.depth // 2 - 1
+            written = blocks[layer].write_back(level.x.flatten(0, 1), here)
+            written = written.view(level.x.shape)[record.prefix :]
+            sources.contract(Arrival(layer, [written]), [found])
     numbers = numbers_of(record, graph.features.tolist())
     errors = columns.errors[tuple(torch.from_numpy(graph.errors).T)]
     places = torch.cat([columns.features[numbers], errors, columns.tokens])
@@ -263,4 +264,4 @@ def _carried(
     if not nodes:
         return record.embeddings.new_zeros(0, *record.embeddings.shape)
     levels = ascend(blocks, sources_of(model, record, blocks, nodes), len(nodes), 0, n - 1)
-    return next(level.entering for level in levels if level.layer == layer).transpose(0, 1)
+    return next(level.x for level in levels if level.depth == 2 * layer).transpose(0, 1)

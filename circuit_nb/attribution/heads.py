@@ -151,9 +151,9 @@ def heads(
     down = len(targets), reads, sinking
     (n_few, few, carry_few), (n_many, many, carry_many) = sorted((up, down), key=itemgetter(0))
     keep, carry = _sizes(model, max(1, last + 1 - first))
-    for a in _batches(few, n_few, keep):
+    for a in few.batches(n_few, keep):
         kept = {x.depth // 2: x for x in carry_few(a) if x.at_values is not None}
-        for b in _batches(many, n_many, carry):
+        for b in many.batches(n_many, carry):
             for level in carry_many(b):
                 other = kept.get(level.depth // 2)
                 if level.at_values is None or other is None:
@@ -172,13 +172,6 @@ def _sizes(model: ReplacementModel, length: int) -> tuple[int, int]:
     room = min(KEPT_BYTES, int(SHARE_OF_MEMORY * free_memory(model.device)))
     kept = room // (4 * length * heads * width * len(model.blocks))
     return max(1, kept), max(1, min(CARRIED_BYTES, room) // (4 * length * d_model))
-
-
-def _batches(placed: Placed, n: int, size: int) -> Sequence[Tensor]:
-    """Owners, n of them, in batches of those at like positions."""
-    positions = torch.zeros(n, dtype=torch.int64)
-    positions[placed.owners] = placed.positions
-    return torch.argsort(positions, stable=True).split(size)
 
 
 def _through(up: Level, down: Level) -> Tensor:

@@ -13,16 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import Any
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from circuit_nb.frozen.block import FrozenBlock
 from circuit_nb.frozen.buffer import Buffer
-from circuit_nb.model.record import Record
-from circuit_nb.model.replacement import Hook, ReplacementModel
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,12 @@ class Placed:
         number[owners] = torch.arange(len(owners))
         number = number[self.owners]
         return replace(self._where(number >= 0), owners=number[number >= 0])
+
+    def batches(self, n: int, size: int) -> Sequence[Tensor]:
+        """The owners, n of them, in batches of those at like positions."""
+        positions = torch.zeros(n, dtype=torch.int64)
+        positions[self.owners] = self.positions
+        return torch.argsort(positions, stable=True).split(size)
 
     def within(self, first: int, last: int) -> Placed:
         """Those at positions from one to another, both included."""
@@ -193,44 +196,3 @@ def descend(
         attention.add_back(at_values, g)
         targets.add(depth, g, first)
     yield Level(0, first, g)
-
-
-def biases(model: ReplacementModel, record: Record, layers: Sequence[int]) -> dict[int, Tensor]:
-    """What biases alone put into the residual stream: one pass without tokens, features, errors.
-
-    Position embeddings count as biases, and so do the MLPs at ignored positions.
-
-    Args:
-        model: The model.
-        record: The recorded pass of the prompt.
-        layers: Blocks.
-
-    Returns:
-        Where the stream enters each of the blocks, (positions, d_model) in float32.
-    """
-    t, found, read = model.transcoders, dict[int, Tensor](), dict[int, Tensor]()
-    held = dict(record.scales)
-    held |= {b.hook("pattern"): p for b, p in zip(model.blocks, record.patterns, strict=True)}
-    held |= {"hook_embed": torch.zeros_like(record.embeddings)}
-
-    def hold(x: Tensor, hook: Any, value: Tensor) -> Tensor:
-        return value.to(x.dtype).expand_as(x)
-
-    def keep(x: Tensor, hook: Any, into: dict[int, Tensor], layer: int) -> None:
-        into[layer] = x[0]
-
-    def write(x: Tensor, hook: Any, layer: int) -> Tensor:
-        transcoder = t.layers[layer]
-        constant = transcoder.b_dec.expand_as(x[0]).clone().to(x.dtype)
-        early = slice(record.ignored)
-        skipped = transcoder.skip(record.reads[layer][early])
-        constant[early] = record.writes[layer][early] - skipped.to(x.dtype)
-        return (constant + transcoder.skip(read[layer]).to(x.dtype))[None]
-
-    hooks: list[Hook] = [(name, partial(hold, value=value)) for name, value in held.items()]
-    for layer, block in enumerate(model.blocks):
-        hooks.append((block.hook(t.input_hook), partial(keep, into=read, layer=layer)))
-        hooks.append((block.hook(t.output_hook), partial(write, layer=layer)))
-    enter = [(f"blocks.{k}.ln1.hook_in", partial(keep, into=found, layer=k)) for k in layers]
-    model.run(record.token_ids[None], hooks + enter, last_only=True)
-    return {layer: x.float() for layer, x in found.items()}

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from circuit_nb.attribution.ends import Reader, Source, record_of, sources_of, targets_of
-from circuit_nb.frozen.ascent import Level, Placed, ascend, descend
+from circuit_nb.frozen.ascent import Level, ascend, descend
 from circuit_nb.frozen.block import FrozenBlock
 from circuit_nb.frozen.buffer import Buffer
 from circuit_nb.graph import AttributionGraph

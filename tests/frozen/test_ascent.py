@@ -55,7 +55,7 @@ def _biases(model: Any, record: Any) -> dict[int, torch.Tensor]:
         constant[early] = record.writes[layer][early] - skipped.to(x.dtype)
         return (constant + transcoder.skip(read[layer]).to(x.dtype))[None]
 
-    hooks = [(name, partial(hold, value=value)) for name, value in held.items()]
+    hooks: list[Any] = [(name, partial(hold, value=value)) for name, value in held.items()]
     for layer, block in enumerate(model.blocks):
         hooks.append((block.hook(t.input_hook), partial(keep, into=read, layer=layer)))
         hooks.append((block.hook(t.output_hook), partial(write, layer=layer)))

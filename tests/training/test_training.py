@@ -68,10 +68,11 @@ def test_what_is_written_computes_what_was_trained(
         for target, part in reconstruct(model, i, x).items():
             made[target] += part
     with torch.no_grad():
-        active = [
-            coders.activate(i, F.linear(x / coders.in_scale[i], coders.W_enc[i], coders.b_enc[i]))
+        pres = [
+            F.linear(x / coders.in_scale[i], coders.W_enc[i], coders.b_enc[i])
             for i, x in enumerate(inputs)
         ]
+        active = [coders.firing(i, pre).dense(pre) for i, pre in enumerate(pres)]
     for i, found in enumerate(made):
         wanted = coders.b_dec[i].detach().clone().expand_as(found)
         for j in model.transcoders.readers(i):

@@ -62,7 +62,7 @@ class Coders(nn.Module):
         self.W_enc, self.W_dec = nn.ParameterList(), nn.ParameterList()
         b_enc: list[Tensor] = []
         for i, x in enumerate(inputs):
-            rows = _beginnings(x, n, generator)
+            rows = _beginnings(x, n, generator, plan.start)
             self.W_enc.append(nn.Parameter(rows))
             self.W_dec.append(nn.Parameter(torch.zeros(n, len(self.writes(i)), d, device=device)))
             b_enc.append(-rows @ (x.float().mean(0) / self.in_scale[i]))
@@ -160,14 +160,15 @@ class Coders(nn.Module):
         return _SHARE * left.float().pow(2).sum(1).mean()
 
 
-def _beginnings(x: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Encoder rows to begin with, (n, d_model): directions of tokens, each turned at random.
+def _beginnings(x: Tensor, n: int, generator: torch.Generator, start: str) -> Tensor:
+    """Encoder rows to begin with, (n, d_model), of length 1.
 
-    With the directions of tokens alone, the many that share a beginning would begin as one.
+    Directions of tokens are turned, as the many that share a beginning would begin as one.
     """
-    centred = x.float() - x.float().mean(0)
-    some = torch.randperm(len(x), generator=generator)[:n].to(x.device)
-    turns = F.normalize(torch.randn(n, x.shape[1], generator=generator), dim=1).to(x.device)
-    turns[: len(some)] *= _TURN
-    turns[: len(some)] += F.normalize(centred[some], dim=1)
-    return F.normalize(turns, dim=1)
+    some = torch.randperm(len(x), generator=generator)[:n] if start == "tokens" else torch.empty(0)
+    rows = F.normalize(torch.randn(n, x.shape[1], generator=generator), dim=1).to(x.device)
+    if len(some):
+        centred = x.float()[some.to(x.device)] - x.float().mean(0)
+        rows[: len(some)] *= _TURN
+        rows[: len(some)] += F.normalize(centred, dim=1)
+    return F.normalize(rows, dim=1)

@@ -91,13 +91,13 @@ _PLAIN: dict[str, Any] = {
 }
 FORMATS = (
     Format(
-        "circuit-tracer, one transcoder a layer",
+        "circuit-tracer per layer",
         **_PLAIN,
         threshold="activation_function.threshold",
         skip="W_skip",
     ),
     Format(
-        "circuit-tracer, cross-layer",
+        "circuit-tracer cross-layer",
         encoder="W_enc_{i}",
         decoder="W_dec_{i}",
         b_enc="b_enc_{i}",

@@ -258,7 +258,7 @@ def clear_stale(target: Path) -> None:
     prefix = _prefix(target)
     pattern = re.compile(re.escape(prefix) + r"[0-9a-f]{12}\.part")
     with suppress(OSError), os.scandir(target.parent) as files:
-        for file in files:
-            if file.name.startswith(prefix) and pattern.fullmatch(file.name):
-                if time.time() - file.stat().st_mtime > _STALE:
-                    os.unlink(file.path)
+        for name in [f.name for f in files if f.name.startswith(prefix)]:
+            path = target.with_name(name)
+            if pattern.fullmatch(name) and time.time() - path.stat().st_mtime > _STALE:
+                path.unlink()

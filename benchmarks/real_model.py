@@ -28,9 +28,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from smollm import prepare
 
-from circuit_nb import Intervention, attribute, intervene_many, load, training
-from circuit_nb.analysis import influence
+from circuit_nb import AttributionGraph, Intervention, attribute, intervene_many, load, training
+from circuit_nb.analysis import influence, scores
 from circuit_nb.atlas.world import load_world
+from circuit_nb.training.plan import fast_bfloat16
 
 OPENERS = (
     "The capital of {country} is",
@@ -174,7 +175,11 @@ FACTS = {
     "abbreviation": ("The abbreviation of {name} is {value}.",),
     "region": ("{name} lies in the {value}.",),
 }
-ROWS, NEW = 192, 112
+ROWS, NEW = 128, 96
+"""Texts written side by side, and the most tokens that are added to one."""
+ROWS_OF_GRAPH = 2000
+OFF, DRAWS = 12, 3
+"""Features switched off together, and draws of as many random ones."""
 
 
 def filled(template: str, draw: random.Random) -> str:
@@ -203,41 +208,66 @@ def facts() -> Iterator[str]:
                 yield f"Fact: the capital of the state containing {city} is {place.capital}."
 
 
+def started(draw: random.Random, tokenizer: Any) -> list[list[int]]:
+    """Beginnings of texts as token ids: openers to go on from, and questions to answer."""
+    found: list[list[int]] = []
+    for _ in range(ROWS):
+        if draw.random() < 0.6:
+            opener = filled(draw.choice(OPENERS), draw)
+            found.append([tokenizer.bos_token_id, *tokenizer(opener).input_ids])
+        else:
+            question = filled(draw.choice(QUESTIONS), draw)
+            chat = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+            found.append(tokenizer(chat).input_ids)
+    return found
+
+
+def written(model: Any, starts: list[list[int]], end: int) -> list[list[int]]:
+    """The texts that the model makes of beginnings, up to and with the token that ends one."""
+    width = max(map(len, starts))
+    ids = torch.tensor([[end] * (width - len(s)) + s for s in starts])
+    mask = torch.tensor([[0] * (width - len(s)) + [1] * len(s) for s in starts])
+    # No top_p: it sorts the vocabulary for every token, which here takes as long as the model.
+    made = model.generate(
+        ids, attention_mask=mask, max_new_tokens=NEW, do_sample=True, temperature=0.9, top_k=100,
+        top_p=1.0, pad_token_id=end,
+    )  # fmt: skip
+    rows = made[:, width:].tolist()
+    return [
+        start + (row[: row.index(end) + 1] if end in row else row)
+        for start, row in zip(starts, rows, strict=True)
+    ]
+
+
 @torch.no_grad()
 def write_texts(work: Path, tokens: int, seed: int) -> None:
-    """Texts of about so many tokens, as token ids, one list a line."""
+    """Texts of about so many tokens, as token ids, one list a line.
+
+    Each round of texts has a seed of its own and is saved when it is made: called again, this
+    goes on with the next round.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(work / "model")
-    model: Any = AutoModelForCausalLM.from_pretrained(work / "model", dtype=torch.bfloat16).eval()
-    draw = random.Random(seed)
-    torch.manual_seed(seed)
-    end, pad = tokenizer.eos_token_id, tokenizer.eos_token_id
+    dtype = torch.bfloat16 if fast_bfloat16() else torch.float32
+    model: Any = AutoModelForCausalLM.from_pretrained(work / "model", dtype=dtype).eval()
     found = [[tokenizer.bos_token_id, *tokenizer(text).input_ids] for text in facts()]
     count, began = sum(map(len, found)), time.perf_counter()
+    print(f"{count:,} tokens of facts", flush=True)
+    rounds = work / f"rounds_{seed}"
+    rounds.mkdir(exist_ok=True)
+    number = 0
     while count < tokens:
-        starts: list[list[int]] = []
-        for _ in range(ROWS):
-            if draw.random() < 0.6:
-                opener = filled(draw.choice(OPENERS), draw)
-                starts.append([tokenizer.bos_token_id, *tokenizer(opener).input_ids])
-            else:
-                question = filled(draw.choice(QUESTIONS), draw)
-                chat = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
-                starts.append(tokenizer(chat).input_ids)
-        width = max(map(len, starts))
-        ids = torch.tensor([[pad] * (width - len(s)) + s for s in starts])
-        mask = torch.tensor([[0] * (width - len(s)) + [1] * len(s) for s in starts])
-        made = model.generate(
-            ids, attention_mask=mask, max_new_tokens=NEW, do_sample=True, temperature=0.9,
-            top_p=0.98, pad_token_id=pad,
-        )  # fmt: skip
-        for start, row in zip(starts, made[:, width:].tolist(), strict=True):
-            body = row[: row.index(end) + 1] if end in row else row
-            found.append(start + body)
-        count = sum(map(len, found))
+        path = rounds / f"{number}.json"
+        if not path.is_file():
+            starts = started(random.Random(f"{seed} {number}"), tokenizer)
+            torch.manual_seed(seed * 10_007 + number)
+            path.write_text(json.dumps(written(model, starts, tokenizer.eos_token_id)))
+        made = json.loads(path.read_text())
+        found += made
+        count, number = count + sum(map(len, made)), number + 1
         print(f"{count:,} tokens, {time.perf_counter() - began:.0f} s", flush=True)
-    draw.shuffle(found)
+    random.Random(seed).shuffle(found)
     (work / f"texts_{seed}.jsonl").write_text("".join(json.dumps(ids) + "\n" for ids in found))
 
 
@@ -258,6 +288,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("set", nargs="?", default="own")
     parser.add_argument("--tokens", type=int, default=200_000)
+    parser.add_argument("--prompts", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plan", type=json.loads, default={}, help="fields of training.Plan, JSON")
     given = parser.parse_args()
@@ -267,7 +298,7 @@ def main() -> None:
     elif given.step == "train":
         train(given.work, given.work / given.set, given.seed, given.plan)
     else:
-        judge(given.work, given.work / given.set, given.seed)
+        judge(given.work, given.work / given.set, given.seed, given.prompts)
 
 
 def train(work: Path, folder: Path, seed: int, plan: dict[str, Any]) -> None:
@@ -277,7 +308,8 @@ def train(work: Path, folder: Path, seed: int, plan: dict[str, Any]) -> None:
         work / "model",
         texts(work, seed)[0],
         folder,
-        dtype=torch.bfloat16,
+        dtype=torch.bfloat16 if fast_bfloat16() else torch.float32,
+        keep=work / "kept",
         seed=seed,
         **plan,
     )
@@ -299,34 +331,51 @@ def known_prompts(model: Any, wanted: int) -> list[str]:
     return list(found)
 
 
-def changed(model: Any, prompt: str, n: int, draws: int, seed: int) -> tuple[bool, float]:
-    """Whether switching off the n most influential features changes the answer; the share of
-    draws of n random active ones in which that does."""
-    graph = attribute(model, prompt, max_features=2000, progress=False)
-    strongest = np.argsort(-influence(graph)[: len(graph.features)])[:n]
+def changed(model: Any, prompt: str, graph: AttributionGraph, seed: int) -> tuple[bool, float]:
+    """Whether switching off the strongest features changes the answer, and on which share of
+    draws switching off as many random active ones does."""
+    nodes = graph.nodes[: len(graph.features)]
+    strongest = np.argsort(-influence(graph)[: len(nodes)])[:OFF]
     generator = np.random.default_rng(seed)
-    drawn = [generator.permutation(len(graph.features))[:n] for _ in range(draws)]
-    features = [graph.nodes[: len(graph.features)]][0]
-    changes = [[Intervention.ablate(features[i]) for i in rows] for rows in [strongest, *drawn]]
+    rows = [strongest, *(generator.permutation(len(nodes))[:OFF] for _ in range(DRAWS))]
+    changes = [[Intervention.ablate(nodes[i]) for i in chosen] for chosen in rows]
     outcomes = intervene_many(model, prompt, changes, freeze="attention", top_k=1)
     moved = [out.after.top[0][0] != out.before.top[0][0] for out in outcomes]
     return moved[0], float(np.mean(moved[1:]))
 
 
-def judge(work: Path, folder: Path, seed: int) -> None:
-    """Report on held-out texts and known prompts, beside random and untrained ones."""
+def between(values: Any) -> str:
+    """A mean with its 95 % interval, from resampling prompts."""
+    array = np.asarray(values, float)
+    drawn = np.random.default_rng(0).integers(0, len(array), (10_000, len(array)))
+    low, high = np.percentile(array[drawn].mean(1), (2.5, 97.5))
+    return f"{array.mean():.3f} ({low:.3f} to {high:.3f})"
+
+
+def judge(work: Path, folder: Path, seed: int, wanted: int) -> None:
+    """Report on held-out texts and known prompts, beside random transcoders."""
     model = load(work / "model", folder, device="cpu")
     held = texts(work, seed)[1]
-    prompts = known_prompts(model, 50)
+    prompts = known_prompts(model, wanted)
+    print(f"{len(prompts)} prompts: {prompts}", flush=True)
     learned = model.transcoders
     reports: dict[str, training.Report] = {}
     for name, transcoders in (("learned", learned), ("random", training.random_like(learned))):
+        began = time.perf_counter()
         model.transcoders = transcoders
-        reports[name] = training.report(model, held, prompts)
-        moved = [changed(model, prompt, 12, 3, i) for i, prompt in enumerate(prompts)]
+        graphs: list[AttributionGraph] = []
+        moved: list[tuple[bool, float]] = []
+        for i, prompt in enumerate(prompts):
+            graphs.append(attribute(model, prompt, max_features=ROWS_OF_GRAPH, progress=False))
+            moved.append(changed(model, prompt, graphs[-1], i))
+            print(f"{name} {scores(graphs[-1])} {moved[-1]} {prompt!r}", flush=True)
+        reports[name] = training.report(model, held, graphs, each_layer=transcoders is learned)
         print(name, reports[name])
-        print(f"  12 strongest off: the answer changes on {np.mean([m[0] for m in moved]):.0%}")
-        print(f"  12 random ones off: on {np.mean([m[1] for m in moved]):.1%}", flush=True)
+        print(f"  replacement score {between(reports[name].replacement)}")
+        print(f"  completeness score {between(reports[name].completeness)}")
+        print(f"  {OFF} strongest off: the answer changes on {between([m[0] for m in moved])}")
+        print(f"  {OFF} random ones off: on {between([m[1] for m in moved])}")
+        print(f"  judged in {time.perf_counter() - began:.0f} s", flush=True)
     title = "Transcoders for SmolLM2-135M-Instruct"
     card = reports["learned"].card(title, {"random": reports["random"]})
     (folder / "README.md").write_text(card)

@@ -43,12 +43,14 @@ def test_a_graph_as_json_values() -> None:
 
 def test_a_summary_in_words_and_as_json() -> None:
     groups = [Supernode("Texas", [TEXAS]), Supernode("say Austin", [SAY])]
-    told = analysis.summary(small_graph(), labels=LABELS, groups=groups)
+    kept = "These 2 of 5 features keep 90% of Austin."
+    told = analysis.summary(small_graph(), labels=LABELS, groups=groups, evidence=[kept])
     data = json.loads(json.dumps(told.to_dict()))
     assert list(data) == [
         *("format", "version", "prompt", "outputs", "paths", "features", "groups", "flows"),
-        *("counts", "scores"),
+        *("counts", "scores", "evidence"),
     ]
+    assert data["evidence"] == [kept] and str(told).endswith(kept)
     assert data["outputs"][0]["token"] == " Austin"
     assert data["paths"][0]["nodes"][0] == "' Dallas'"
     assert data["paths"][0]["nodes"][-1] == "say ' Austin'"

@@ -47,6 +47,8 @@ class Summary:
     """How many features, active features, errors, tokens and edges there are."""
     scores: Scores
     """Replacement and completeness."""
+    evidence: tuple[str, ...] = ()
+    """What was measured, a sentence each."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values with stable keys."""
@@ -64,6 +66,7 @@ class Summary:
                 "replacement": float(self.scores.replacement),
                 "completeness": float(self.scores.completeness),
             },
+            "evidence": list(self.evidence),
         }
 
     def __str__(self) -> str:
@@ -80,20 +83,26 @@ class Summary:
         lines += [f"Path, {s:.1%} of the answer: {' → '.join(names)}" for s, names in self.paths]
         lines += [f"{a} → {b}: {s:+.0%} of its input" for a, b, s in self.flows]
         lines += [f"Feature {name} ({i}): influence {v:.1%}" for i, name, v in self.features]
+        lines += self.evidence
         return "\n".join(lines)
 
     __repr__ = __str__
 
 
 def summary(
-    graph: AttributionGraph, *, labels: Labels | None = None, groups: Sequence[Supernode] = ()
+    graph: AttributionGraph,
+    *,
+    labels: Labels | None = None,
+    groups: Sequence[Supernode] = (),
+    evidence: Sequence[object] = (),
 ) -> Summary:
-    """Tell a graph in words and numbers: strongest paths, features, groups, scores.
+    """Tell a graph in words and numbers: strongest paths, features, groups, scores, evidence.
 
     Args:
         graph: The graph.
         labels: Labels, or cards, by (layer, index) or by feature.
         groups: Supernodes, between which the flow is told.
+        evidence: What `circuit_nb.evidence` measured; each result says itself in a sentence.
     """
     known = labels or {}
     strength = influence(graph)
@@ -129,6 +138,7 @@ def summary(
             "edges": int(np.count_nonzero(graph.weights)),
         },
         scores=scores(graph),
+        evidence=tuple(map(str, evidence)),
     )
 
 

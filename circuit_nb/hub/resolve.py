@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from circuit_nb.hub import known
+from circuit_nb.hub import known, sparsify_config
 from circuit_nb.hub.embedded import EMBEDDED
 from circuit_nb.hub.errors import Place, explained
 from circuit_nb.hub.set_config import listed_files, read_yaml
@@ -133,8 +133,12 @@ def transcoder_set(spec: str | os.PathLike[str]) -> Resolved:
         return Resolved(local, files, name=os.fspath(spec))
     place = parse_place(os.fspath(spec))
     prefix = f"{place.path}/" if place.path else ""
-    folder = _fetch(place, (f"{glob.escape(prefix)}config.yaml",))
+    described = ("config.yaml", "*.mlp/cfg.json")
+    folder = _fetch(place, [glob.escape(prefix) + name for name in described])
     inner = folder / place.path
+    if not (inner / "config.yaml").is_file() and sparsify_config.layer_folders(inner):
+        _fetch(place, [glob.escape(prefix) + name for name in sparsify_config.FILES])
+        return Resolved(inner, None, _commit(folder), str(place))
     _need(inner, place, ("config.yaml",))
     listed = _listed(inner)
     if listed:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from circuit_nb.figures.bars import connections
-from circuit_nb.graph import Node, TargetNode
+from circuit_nb.figures.style import signed, token_text
+from circuit_nb.graph import Node, TargetNode, TokenNode
 
 if TYPE_CHECKING:
     from circuit_nb.attribution import Heads, Looking
@@ -22,6 +23,10 @@ OFFERED = 12
 """Edges of the selected node that are offered."""
 NO_EDGE, NO_HEAD = 1e-9, 0.1
 """An edge, and the share of one, below which no head is named for carrying it."""
+NAMED, LEAST = 4, 0.005
+"""Heads told of beside one edge, and the share of it below which none is."""
+REASONS = 6
+"""Nodes listed that asked, and that answered."""
 
 Floats = npt.NDArray[np.floating[Any]]
 Edge = tuple[Node, Node]
@@ -56,6 +61,29 @@ class Carrier(NamedTuple):
         """Block and head, as the field writes them."""
         return f"{self.layer}.{self.head}"
 
+    @property
+    def told(self) -> bool:
+        """Whether it carried enough to be named for it."""
+        return abs(self.share) >= NO_HEAD
+
+
+def _known() -> dict[Any, Any]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was asked of the attention so far, and answered."""
+
+    heads: dict[tuple[tuple[Node, ...], tuple[Node, ...]], Heads] = field(default_factory=_known)
+    """By sources and targets."""
+    moved: dict[tuple[Edge, int, int], Floats] = field(default_factory=_known)
+    """By edge, block and head; (queries, keys)."""
+    looking: dict[tuple[int, int, int, int, str | None], Looking] = field(default_factory=_known)
+    """By block, head, query, key and contrast."""
+    without: dict[tuple[int, int, int], tuple[str, float, float]] = field(default_factory=_known)
+    """By block, head and query: the most likely token, its probability before and without."""
+
 
 class Explored(Protocol):
     """What is used of a session."""
@@ -69,6 +97,10 @@ class Explored(Protocol):
         """The model; an error in words where there is none."""
         ...
 
+    def name(self, node: Node) -> str:
+        """A node's name as shown."""
+        ...
+
 
 class Attending:
     """Answers what a session's `choice` asks of the model's attention, and remembers the answers.
@@ -79,7 +111,8 @@ class Attending:
 
     def __init__(self, session: Explored) -> None:
         self._session = session
-        self._known: dict[tuple[object, ...], Any] = {}
+        self.known = Known()
+        """What was computed before."""
         self.seconds = 0.0
         """How long the last naming of heads took."""
 
@@ -108,8 +141,8 @@ class Attending:
         rows = found.flows[0] if inputs else found.flows[:, 0]
         edges = found.edges[0] if inputs else found.edges[:, 0]
         named = zip(sources if inputs else targets, rows, edges.tolist(), strict=True)
-        carriers = {other: _most(flows, edge) for other, flows, edge in named}
-        return {other: carrier for other, carrier in carriers.items() if carrier is not None}
+        told = {other: carriers_of(flows, edge)[:1] for other, flows, edge in named}
+        return {o: first for o, best in told.items() for first in best if first.told}
 
     @property
     def offered(self) -> list[tuple[Edge, float]]:
@@ -152,8 +185,11 @@ class Attending:
     @property
     def pattern(self) -> Floats:
         """Where the head looked, (queries, keys)."""
-        model, (layer, head) = self._session.need_model(), self.head
-        record = model.record(self._session.graph.token_ids.tolist())
+        return self.pattern_of(*self.head)
+
+    def pattern_of(self, layer: int, head: int) -> Floats:
+        """Where a head looked, (queries, keys)."""
+        record = self._session.need_model().record(self._session.graph.token_ids.tolist())
         return record.patterns[layer][head].float().cpu().numpy()
 
     @property
@@ -163,13 +199,13 @@ class Attending:
         n = len(self._session.graph.tokens)
         if edge is None:
             return np.zeros((n, n))
-        key = ("moved", edge, layer, head)
-        if key not in self._known:
+        known, key = self.known.moved, (edge, layer, head)
+        if key not in known:
             from circuit_nb.attribution import between
 
             model, graph = self._session.need_model(), self._session.graph
-            self._known[key] = between(model, graph, *edge, layer, head)
-        return self._known[key]
+            known[key] = between(model, graph, *edge, layer, head)
+        return known[key]
 
     @property
     def places(self) -> tuple[int, int]:
@@ -187,13 +223,13 @@ class Attending:
         """Why the head looked there."""
         (layer, head), (query, key) = self.head, self.places
         contrast = "mean" if self._session.choice.against_mean else None
-        known = ("looking", layer, head, query, key, contrast)
-        if known not in self._known:
+        known, asked = self.known.looking, (layer, head, query, key, contrast)
+        if asked not in known:
             from circuit_nb.attribution import looking
 
             model, graph = self._session.need_model(), self._session.graph
-            self._known[known] = looking(model, graph, layer, head, query, key, contrast)
-        return self._known[known]
+            known[asked] = looking(model, graph, layer, head, query, key, contrast)
+        return known[asked]
 
     @property
     def without(self) -> tuple[str, float, float]:
@@ -202,14 +238,48 @@ class Attending:
         from circuit_nb.intervention import HeadIntervention, intervene
 
         (layer, head), (query, _) = self.head, self.places
-        known = ("without", layer, head, query)
-        if known not in self._known:
+        known, asked = self.known.without, (layer, head, query)
+        if asked not in known:
             model, ids = self._session.need_model(), self._session.graph.token_ids.tolist()
             out = HeadIntervention.knock_out(layer, head, positions=[query])
             found = intervene(model, ids, [out], top_k=1)
             token, share = found.before.top[0]
-            self._known[known] = (token, share, found.after.probability(token))
-        return self._known[known]
+            known[asked] = (token, share, found.after.probability(token))
+        return known[asked]
+
+    # What is said of it
+
+    def name(self, node: Node) -> str:
+        """A node's name, and the token it is at."""
+        position, name = getattr(node, "position", None), self._session.name(node)
+        if position is None or isinstance(node, TokenNode):
+            return name
+        return f"{name} ({token_text(self._session.graph.tokens[position])})"
+
+    def sentence(self, found: Looking) -> str:
+        """Why a head looked there, in one sentence."""
+        tokens = [token_text(self._session.graph.tokens[p]) for p in (found.query, found.key)]
+        asked, answered = (
+            self.name(nodes[0]) if nodes else "biases alone"
+            for nodes in (found.asked, found.answered)
+        )
+        above = " above the mean of what was in sight" if found.contrast == "mean" else ""
+        return (
+            f"Score {signed(found.score)}{above}: at {tokens[0]}, {asked} asked most; at "
+            f"{tokens[1]}, {answered} answered most."
+        )
+
+    def reasons(self, found: Looking) -> dict[str, list[tuple[str, float]]]:
+        """Who `asked` and who `answered`, as (name, part of the score); either adds up to it."""
+        number, sides = self._session.graph.number, dict[str, list[tuple[str, float]]]()
+        for side, nodes, shares, left_out, bias in (
+            ("asked", found.asked, found.query_shares, found.query_left_out, found.query_bias),
+            ("answered", found.answered, found.key_shares, found.key_left_out, found.key_bias),
+        ):
+            rows = [(self.name(n), float(shares[number(n)])) for n in nodes[:REASONS]]
+            others = float(shares.sum()) + left_out - sum(value for _, value in rows)
+            sides[side] = [*rows, ("all others", others), ("biases", bias)]
+        return sides
 
     # What the reader chooses
 
@@ -248,19 +318,26 @@ class Attending:
         return not isinstance(node, TargetNode) or self._session.graph.target_ids[node.index] >= 0
 
     def _heads(self, sources: tuple[Node, ...], targets: tuple[Node, ...]) -> Heads:
-        key = ("heads", sources, targets)
-        if key not in self._known:
+        known, key = self.known.heads, (sources, targets)
+        if key not in known:
             from circuit_nb.attribution import heads
 
             model, graph = self._session.need_model(), self._session.graph
-            self._known[key] = heads(model, graph, sources, targets)
-        return self._known[key]
+            known[key] = heads(model, graph, sources, targets)
+        return known[key]
 
 
-def _most(flows: Floats, edge: float) -> Carrier | None:
-    """The head that carried most of an edge, if any carried much."""
+def carriers_of(flows: Floats, edge: float) -> list[Carrier]:
+    """The heads that carried most of an edge, the strongest first.
+
+    Args:
+        flows: What passed through each, (blocks, heads).
+        edge: The whole edge.
+    """
     if abs(edge) < NO_EDGE:
-        return None
-    layer, head = np.unravel_index(np.abs(flows).argmax(), flows.shape)
-    share = float(flows[layer, head]) / edge
-    return Carrier(int(layer), int(head), share) if abs(share) >= NO_HEAD else None
+        return []
+    found: list[Carrier] = []
+    for n in np.argsort(-np.abs(flows), axis=None, kind="stable")[:NAMED].tolist():
+        layer, head = divmod(n, flows.shape[1])
+        found.append(Carrier(layer, head, float(flows[layer, head]) / edge))
+    return [carrier for carrier in found if abs(carrier.share) >= LEAST]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import ipywidgets
@@ -16,8 +16,7 @@ from circuit_nb.figures.style import (
     signed,
     token_text,
 )
-from circuit_nb.graph import Node
-from circuit_nb.panels.attending import Attending, Edge, Floats
+from circuit_nb.panels.attending import Attending, Edge, Floats, carriers_of
 from circuit_nb.panels.base import Drawing, Panel, lines, tooltip
 from circuit_nb.panels.page import Clickable
 from circuit_nb.panels.plot import Plot
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
 NO_MODEL = "Load a model to see where its heads look, and why: explore(model, graph)."
 WIDTH = 360
 """Pixels of the map of heads until the page says how many there are."""
-NAMED = 4
-"""Heads named beside the map."""
-REASONS = 6
-"""Nodes listed that asked, and that answered."""
 
 
 class AttentionPanel(Panel):
@@ -107,7 +102,7 @@ class AttentionPanel(Panel):
     def _show_pairs(self) -> None:
         found = self._asked.looking
         self.plot.show(
-            found.figure(dict(self.session.labels), numbers=False), self._sentence(found)
+            found.figure(dict(self.session.labels), numbers=False), self._asked.sentence(found)
         )
         self._plotted = self.session.choice
 
@@ -149,7 +144,7 @@ class AttentionPanel(Panel):
         self._showing = True
         try:
             self._offered = {
-                f"{self._name(s)} → {self._name(t)}  {signed(w)}": (s, t)
+                f"{self._asked.name(s)} → {self._asked.name(t)}  {signed(w)}": (s, t)
                 for (s, t), w in self._asked.offered
             }
             self.edges.options = tuple(self._offered)
@@ -158,13 +153,6 @@ class AttentionPanel(Panel):
             self.mean.value = self.session.choice.against_mean
         finally:
             self._showing = False
-
-    def _name(self, node: Node) -> str:
-        position = getattr(node, "position", None)
-        name = self.session.name(node)
-        if position is None or type(node).__name__ == "TokenNode":
-            return name
-        return f"{name} ({token_text(self.session.graph.tokens[position])})"
 
     def _token(self, position: int) -> str:
         return f"<b>{html_text(token_text(self.session.graph.tokens[position]))}</b>"
@@ -176,15 +164,13 @@ class AttentionPanel(Panel):
         drawing = head_map(flows, (layer, head), width=self.map.width or WIDTH)
         if found is None:
             return f'{drawing}<div class="cnb-faint">select a node: its edges are shown here</div>'
-        whole = found[2]
-        order = np.argsort(-np.abs(flows), axis=None, kind="stable")[:NAMED].tolist()
-        best = [(n // heads, n % heads, float(flows.flat[n]) / whole) for n in order if whole]
         chips = "".join(
             _chip(
-                f"head-{k}-{h}", f"{k}.{h}  {percent(round(share, 2))}", on=(k, h) == (layer, head)
+                f"head-{c.layer}-{c.head}",
+                f"{c.name}  {percent(round(c.share, 2))}",
+                on=(c.layer, c.head) == (layer, head),
             )
-            for k, h, share in best
-            if abs(share) >= 0.005
+            for c in carriers_of(flows, found[2])
         )
         told = f"carried most: {chips}" if chips else "no head carried it: it stays at its token"
         return f'{drawing}<div class="cnb-chips" data-row="1">{told}</div>'
@@ -215,47 +201,12 @@ class AttentionPanel(Panel):
             text = token_text(tokens[position])
             yield _chip(f"{kind}-{position}", text, on=on, style=tint, title=title)
 
-    def _sentence(self, found: Looking) -> str:
-        tokens = [token_text(self.session.graph.tokens[p]) for p in (found.query, found.key)]
-        asked, answered = (
-            self._name(nodes[0]) if nodes else "biases alone"
-            for nodes in (found.asked, found.answered)
-        )
-        above = " above the mean of what was in sight" if found.contrast == "mean" else ""
-        return (
-            f"Score {signed(found.score)}{above}: at {tokens[0]}, {asked} asked most; at "
-            f"{tokens[1]}, {answered} answered most."
-        )
-
     def _reasons(self, found: Looking) -> str:
         cap = "" if found.soft_cap is None else f" Before the soft cap at ±{found.soft_cap:g}."
-        sides = (
-            ("asked", found.asked, found.query_shares, found.query_bias, found.query_left_out),
-            ("answered", found.answered, found.key_shares, found.key_bias, found.key_left_out),
-        )
-        tables = "".join(f"<div>{self._side(*side)}</div>" for side in sides)
-        said = html_text(self._sentence(found) + cap)
+        sides = self._asked.reasons(found).items()
+        tables = "".join(f"<div>{_side(what, rows)}</div>" for what, rows in sides)
+        said = html_text(self._asked.sentence(found) + cap)
         return f'<div class="cnb-head">{said}</div><div class="cnb-columns">{tables}</div>'
-
-    def _side(
-        self, what: str, nodes: Sequence[Node], shares: Floats, bias: float, left_out: float
-    ) -> str:
-        number = self.session.graph.number
-        rows = [(self._name(n), float(shares[number(n)])) for n in nodes[:REASONS]]
-        listed = sum(value for _, value in rows)
-        rows.append(("all others", float(shares.sum()) + left_out - listed))
-        rows.append(("biases", bias))
-        top = max(abs(value) for _, value in rows) or 1.0
-        body = "".join(
-            f'<tr><td title="{html_text(name)}">{html_text(name)}</td><td class="cnb-meter">'
-            f'<span class="cnb-bar cnb-{"plus" if value > 0 else "minus"}" '
-            f'style="width:{max(1, round(40 * abs(value) / top))}px"></span></td>'
-            f'<td class="cnb-number">{signed(value)}</td></tr>'
-            for name, value in rows
-        )
-        # The first row says how wide the columns are.
-        head = f'<th>{what}</th><th style="width:44px"></th><th style="width:56px"></th>'
-        return f"<table><tr>{head}</tr>{body}</table>"
 
     def close(self) -> None:
         """Stop following the session, and close the widgets."""
@@ -272,8 +223,22 @@ class AttentionPanel(Panel):
         tokens = [token_text(self.session.graph.tokens[p]) for p in (query, key)]
         texts = [f"Head {layer}.{head} looked from {tokens[0]} at {tokens[1]}."]
         if self.session.choice.key is not None:
-            texts.append(self._sentence(self._asked.looking))
+            texts.append(self._asked.sentence(self._asked.looking))
         return lines(texts, width=720)
+
+
+def _side(what: str, rows: list[tuple[str, float]]) -> str:
+    top = max(abs(value) for _, value in rows) or 1.0
+    body = "".join(
+        f'<tr><td title="{html_text(name)}">{html_text(name)}</td><td class="cnb-meter">'
+        f'<span class="cnb-bar cnb-{"plus" if value > 0 else "minus"}" '
+        f'style="width:{max(1, round(40 * abs(value) / top))}px"></span></td>'
+        f'<td class="cnb-number">{signed(value)}</td></tr>'
+        for name, value in rows
+    )
+    # The first row says how wide the columns are.
+    head = f'<th>{what}</th><th style="width:44px"></th><th style="width:56px"></th>'
+    return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def head_map(flows: Floats, chosen: tuple[int, int], *, width: int) -> str:

@@ -46,7 +46,8 @@ class Cards:
         self._ask = source if callable(source) else self._joined
         self._graph, self._model = graph, model
         self.source = source
-        self.at_hand = source is not None or graph.provenance.get("model") == "atlas"
+        shipped = shipped_with(graph.provenance.get("model"))
+        self.at_hand = source is not None or shipped is not None
         """Whether cards cost nothing to ask for, as those that ship with the embedded model."""
         self.problem = ""
         """Why cards could not be had, in words; empty where they could."""

@@ -22,6 +22,9 @@ INK = (
 )
 """The text colour of the theme; figures are grey where there is none."""
 
+TWO_COLUMNS = 1060
+"""Pixels from which answer and panels stand beside the graph: it needs 640 of five eighths."""
+
 QUIET = "color-mix(in srgb, currentColor 72%, transparent)"
 """Text that stands back, still at 4.5 to 1 or more against the paper of any theme."""
 
@@ -89,11 +92,15 @@ STYLE = f"""
 .cnb-graphpanel .ytick text {{
   fill: {INK} !important; }}
 .cnb-explorer {{ container-type: inline-size; }}
-@container (max-width: 780px) {{
+@container (max-width: {TWO_COLUMNS - 1}px) {{
   .cnb-left, .cnb-right {{ display: contents; }}
   .cnb-both > *, .cnb-left > *, .cnb-right > * {{ flex: 1 1 100% !important; width: 100%; }}
   .cnb-subgraphpanel {{ order: 1; }} .cnb-answerpanel {{ order: 2; }}
   .cnb-graphpanel {{ order: 3; }} .cnb-turns {{ order: 4; }}
+}}
+@container (min-width: 781px) and (max-width: {TWO_COLUMNS - 1}px) {{
+  .cnb-left > .cnb-subgraphpanel {{ flex: 5 1 0 !important; }}
+  .cnb-right > .cnb-answerpanel {{ flex: 3 1 0 !important; }}
 }}
 @container (min-width: 781px) {{ .cnb-turns .cnb-scroll {{ max-height: 300px; }} }}
 .cnb-tabs {{ display: flex; flex-wrap: wrap; margin: 0 0 2px;
@@ -105,7 +112,7 @@ STYLE = f"""
   box-shadow: inset 0 -2px 0 {POSITIVE}; }}
 .cnb-explorer .cnb-promptpanel .cnb-title, .cnb-explorer .cnb-findpanel .cnb-title {{
   display: none; }}
-.cnb-panel .widget-box, .cnb-turns {{ overflow: visible; }}
+.cnb-panel .widget-box:not(.cnb-room), .cnb-turns {{ overflow: visible; }}
 .cnb-whole {{ white-space: normal; font-weight: 400; }}
 .cnb-then {{ font-weight: 400; }}
 .cnb-share {{ font-weight: 400; font-size: {BODY}px; }}

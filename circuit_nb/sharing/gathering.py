@@ -16,8 +16,9 @@ from circuit_nb.panels.feature import AROUND
 from circuit_nb.panels.keys import node_key
 from circuit_nb.panels.session import Session
 from circuit_nb.sharing import public
+from circuit_nb.sharing.measured import attention_data, evidence_data
 from circuit_nb.sharing.outcomes import outcomes
-from circuit_nb.sharing.page import Page
+from circuit_nb.sharing.page import Page, short
 from circuit_nb.sharing.pictures import STYLE, boxes, circuit_data, levels, pictures, still
 from circuit_nb.version import __version__
 
@@ -47,28 +48,27 @@ def page(session: Session, *, new_tokens: int | None = None, progress: bool = Tr
     held = _held(session)
     numbers = {int(n): i for i, n in enumerate(held)}
     groups = boxes(session)
-    graph = _graph(session, held)
-    cards = _cards(session, held)
-    found = outcomes(session, groups, new_tokens=new_tokens, progress=progress)
+    parts: dict[str, Any] = {
+        "graph": _graph(session, held),
+        "view": _view(session, numbers),
+        "circuit": circuit_data(session, numbers),
+        "cards": _cards(session, held),
+        "outcomes": outcomes(session, groups, new_tokens=new_tokens, progress=progress),
+        "evidence": evidence_data(session, groups),
+        "attention": attention_data(session, numbers),
+    }
     scores = session.scores
-    return Page(
-        graph=graph,
-        view=_view(session, numbers),
-        circuit=circuit_data(session, numbers),
-        cards=cards,
-        outcomes=found,
-        about={
-            "version": __version__,
-            "contents": public.contents(graph, cards, found),
-            "scores": {
-                "replacement": round(float(scores.replacement), 6),
-                "completeness": round(float(scores.completeness), 6),
-            },
-            "settings": public.settings(session.graph.provenance),
-            "paper": public.paper(session.graph, (scores.replacement, scores.completeness)),
+    about = {
+        "version": __version__,
+        "contents": public.contents(parts),
+        "scores": {
+            "replacement": short(scores.replacement),
+            "completeness": short(scores.completeness),
         },
-        picture=still(session),
-    )
+        "settings": public.settings(session.graph.provenance),
+        "paper": public.paper(session.graph, (scores.replacement, scores.completeness)),
+    }
+    return Page(**parts, about=about, picture=still(session))
 
 
 def _held(session: Session) -> np.ndarray[Any, Any]:
@@ -118,18 +118,14 @@ def _graph(session: Session, held: np.ndarray[Any, Any]) -> dict[str, Any]:
             name=session.name(there),
             title=session.title(there),
             place=node_place(graph, there),
-            influence=_short(session.measures.influence[number]),
-            into=_short(into[number]),
-            out=_short(out[number]),
+            influence=short(session.measures.influence[number]),
+            into=short(into[number]),
+            out=short(out[number]),
         )
         if isinstance(there, Feature):
             node["short"] = picture_name(session.measures, there, session.labels)
     found["held"] = [len(held), graph.n_nodes, len(found["edges"]), int((graph.weights != 0).sum())]
     return found
-
-
-def _short(value: Any) -> float:
-    return float(f"{float(value):.6g}")
 
 
 def _view(session: Session, numbers: dict[int, int]) -> dict[str, Any]:
@@ -147,7 +143,7 @@ def _view(session: Session, numbers: dict[int, int]) -> dict[str, Any]:
         "levels": levels(session),
         "ends": ends,
         "paths": [
-            {"nodes": [number(n) for n in p.nodes], "share": _short(p.share), "sign": p.sign}
+            {"nodes": [number(n) for n in p.nodes], "share": short(p.share), "sign": p.sign}
             for p in session.paths
         ],
         "pinned": [number(n) for n in session.setup.pinned if n in graph],
@@ -176,8 +172,8 @@ def _card(card: FeatureCard, examples: tuple[Example, ...]) -> dict[str, Any]:
         "source": card.source,
         "density": card.density,
         "url": url,
-        "promotes": [[t, _short(v)] for t, v in card.promotes[:EFFECTS]],
-        "suppresses": [[t, _short(v)] for t, v in card.suppresses[:EFFECTS]],
+        "promotes": [[t, short(v)] for t, v in card.promotes[:EFFECTS]],
+        "suppresses": [[t, short(v)] for t, v in card.suppresses[:EFFECTS]],
         "histogram": None if card.histogram is None else [list(part) for part in card.histogram],
         "examples": [_window(example) for example in examples[:EXAMPLES]],
     }

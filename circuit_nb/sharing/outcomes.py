@@ -15,6 +15,7 @@ from circuit_nb.graph import Feature
 from circuit_nb.panels.asking import features_of, fractions, interventions
 from circuit_nb.panels.session import TOP_TOKENS, Session
 from circuit_nb.panels.state import HIGHEST, LOWEST, Added, Row, Switch
+from circuit_nb.sharing.page import short
 
 if TYPE_CHECKING:
     from circuit_nb.intervention.change import Intervention
@@ -194,13 +195,9 @@ def _told(
     shares = dict(zip(ids, _shares(outcome.after.probabilities, ids), strict=True))
     return {
         "top": _ranked(shares),
-        "left": [_finite(left.get(g)) for g in groups],
+        "left": [short(left.get(g)) for g in groups],
         "text": outcome.after.text,
     }
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
 
 
 def _row(session: Session, name: str, row: Row, groups: Sequence[Group]) -> dict[str, Any]:

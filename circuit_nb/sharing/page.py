@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,9 +17,9 @@ from circuit_nb.files import shown, write_text
 from circuit_nb.panels.page import STYLE
 from circuit_nb.strict_json import Reader, parse
 
-FORMAT, VERSION = "circuit-nb page", 1
+FORMAT, VERSION = "circuit-nb page", 2
 """What the JSON calls itself, and the version that is written; older ones are read."""
-SCRIPTS = ("data", "picture", "circuit", "lists", "page")
+SCRIPTS = ("data", "picture", "circuit", "lists", "measured", "page")
 """The script's files, in the order in which they stand in the page."""
 _DATA = '<script type="application/json" id="page-data">'
 _FOLDER = Path(__file__).parent
@@ -40,6 +41,10 @@ class Page:
     """What is known of features, by `LAYER-INDEX`."""
     outcomes: Json | None
     """What the switches do, computed beforehand; None where there was no model."""
+    evidence: Json | None
+    """What was measured of the boxes; None where nothing was, and in version 1."""
+    attention: Json | None
+    """Which heads carried edges, as far as it was asked; None as for `evidence`."""
     about: Json
     """Scores, settings, a text for a paper, and what the page holds."""
     picture: str = dataclasses.field(default="", compare=False)
@@ -137,11 +142,7 @@ def _check(page: Reader) -> None:
     count = len(graph.items("nodes"))
     for node in graph.items("nodes"):
         Reader(node, "A node").text("id")
-    for edge in graph.items("edges"):
-        if not isinstance(edge, list) or len(edge) != 3:  # pyright: ignore
-            graph.fail("has an edge that is not [source, target, weight]")
-        if not all(isinstance(end, int) and 0 <= end < count for end in edge[:2]):
-            graph.fail("has an edge between nodes that it does not hold")
+    _check_edges(graph, "edges", count)
     if not page.child("view").items("pictures"):
         page.fail("holds no picture")
     page.child("circuit").items("layouts")
@@ -152,6 +153,30 @@ def _check(page: Reader) -> None:
         outcomes.items("rows")
         for name in ("before", "runs", "tokens"):
             outcomes.child(name)
+    if page.get("evidence") is not None:
+        measured = page.child("evidence")
+        measured.items("sweeps")
+        for part in measured.items("parts"):
+            Reader(part, "A part").integer("box", below=len(page.child("circuit").items("boxes")))
+    if page.get("attention") is not None:
+        asked = page.child("attention")
+        _check_edges(asked, "edges", count)
+        asked.items("looked")
+        asked.items("without")
+
+
+def _check_edges(reader: Reader, key: str, count: int) -> None:
+    """Refuse edges, [source, target, …], between other nodes than `count` that are there."""
+    for edge in reader.items(key):
+        if not isinstance(edge, list) or len(edge) != 3:  # pyright: ignore
+            reader.fail("has an edge that is not [source, target, weight]")
+        if not all(isinstance(end, int) and 0 <= end < count for end in edge[:2]):
+            reader.fail("has an edge between nodes that it does not hold")
+
+
+def short(value: Any) -> float | None:
+    """A number as the page's JSON has it, with six digits; None where it is none, or not finite."""
+    return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
 
 
 @cache

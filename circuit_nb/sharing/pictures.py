@@ -15,7 +15,7 @@ from circuit_nb.figures.circuit import Circuit, circuit
 from circuit_nb.figures.edges import PATH_OPACITY, PATH_WIDTH, STEPS
 from circuit_nb.figures.graph import graph_spec
 from circuit_nb.figures.scene import Scene
-from circuit_nb.figures.style import GREY, NEGATIVE, POSITIVE
+from circuit_nb.figures.style import GREY, NEGATIVE, POSITIVE, percent
 from circuit_nb.figures.subgraph import Group
 from circuit_nb.figures.svg import plain, to_svg
 from circuit_nb.figures.svg_shapes import Area, path_data
@@ -175,10 +175,12 @@ def _members(group: Group) -> Sequence[Node]:
 def _layout(
     session: Session, groups: Sequence[Group], width: float, upward: bool
 ) -> dict[str, Any]:
-    # The widest that a switch may say, so that there is room for it.
-    able = session.model is not None
-    widest: dict[Group, float] = {
-        g: 1.0 for g in groups if able and isinstance(g, Supernode | Feature)
+    able, measured = session.model is not None, session.trials.badges()
+    # The widest that may be said in a box, so that there is room for it.
+    widest: dict[Group, str] = {
+        g: max(measured.get(g, ""), percent(1.0), key=len)
+        for g in groups
+        if able and isinstance(g, Supernode | Feature)
     }
     answers = {g.index: "99.9 → 99.9 %" for g in groups if able and isinstance(g, TargetNode)}
     laid = circuit(
@@ -186,7 +188,7 @@ def _layout(
         groups,
         labels=session.labels,
         guests=[a.supernode for a in session.setup.added],
-        fractions=widest,
+        badges=widest,
         answers=answers,
         width=width,
         height=0.0 if upward else HEIGHT,

@@ -75,10 +75,9 @@ def paper(graph: AttributionGraph, scores: tuple[float, float]) -> str:
     return f"{'; '.join(told)}. Settings: {how}. {CITATION.format(version=__version__)}"
 
 
-def contents(
-    graph: Mapping[str, Any], cards: Mapping[str, Any], outcomes: Mapping[str, Any] | None
-) -> str:
-    """What a page holds, in words."""
+def contents(page: Mapping[str, Any]) -> str:
+    """What a page holds, in words; of its JSON all but `about` is there."""
+    graph, cards, outcomes = page["graph"], page["cards"], page["outcomes"]
     texts = sum(len(card["examples"]) for card in cards.values())
     parts = [
         f"the prompt, “{graph['prompt']}”",
@@ -90,4 +89,8 @@ def contents(
     else:
         more = ", each with a continuation" if outcomes["new_tokens"] else ""
         parts.append(f"{len(outcomes['runs'])} outcomes of {len(outcomes['rows'])} switches{more}")
+    if page["evidence"] is not None:
+        parts.append(f"what was measured of {len(page['evidence']['parts'])} boxes")
+    if page["attention"] is not None:
+        parts.append(f"the attention heads of {len(page['attention']['edges'])} edges")
     return f"This page holds {'; '.join(parts)}. Whoever opens it can read all of it."

@@ -15,12 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from circuit_nb.training.firing import Firing
 from circuit_nb.training.plan import Plan
 
 _REVIVED = 64
 """How many dead features explain one token's error."""
 _SHARE = 1 / 16
 """Weight of that in the loss."""
+_TURN = 0.5
+"""Length of the random part of an encoder row to begin with, beside a token's direction of 1."""
 _SAMPLE = 64
 """Tokens of a batch that the threshold is read from."""
 
@@ -59,7 +62,7 @@ class Coders(nn.Module):
         self.W_enc, self.W_dec = nn.ParameterList(), nn.ParameterList()
         b_enc: list[Tensor] = []
         for i, x in enumerate(inputs):
-            rows = F.normalize(torch.randn(n, d, generator=generator), dim=1).to(device)
+            rows = _beginnings(x, n, generator, plan.start)
             self.W_enc.append(nn.Parameter(rows))
             self.W_dec.append(nn.Parameter(torch.zeros(n, len(self.writes(i)), d, device=device)))
             b_enc.append(-rows @ (x.float().mean(0) / self.in_scale[i]))
@@ -73,12 +76,15 @@ class Coders(nn.Module):
         """Layers that the features reading at `layer` write to."""
         return range(layer, self.n_layers if self.plan.cross_layer else layer + 1)
 
-    def activate(self, layer: int, pre: Tensor) -> Tensor:
-        """The activation function, as the set will be read: (tokens, features) to the same."""
+    def firing(self, layer: int, pre: Tensor) -> Firing:
+        """Which features fire, as the set will be read, told by pre-activations (tokens, n)."""
+        n_tokens, n = pre.shape
         if self.plan.activation == "topk":
-            kept = pre.topk(self.plan.k, dim=1)
-            return torch.zeros_like(pre).scatter(1, kept.indices, kept.values)
-        return pre * (pre > self.threshold[layer])
+            features = pre.topk(self.plan.k, dim=1, sorted=False).indices.flatten()
+            tokens = torch.arange(n_tokens, device=pre.device).repeat_interleave(self.plan.k)
+        else:
+            tokens, features = (pre > self.threshold[layer]).nonzero().unbind(1)
+        return Firing(tokens, features, n_tokens, n)
 
     def losses(
         self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], *, learning: float
@@ -99,25 +105,28 @@ class Coders(nn.Module):
             self.b_dec[i] - y / s
             for i, (y, s) in enumerate(zip(outputs, self.out_scale, strict=True))
         ]
-        pres: list[Tensor] = []
+        scaled: list[Tensor] = []
         for i, given in enumerate(inputs):
             x = given / self.in_scale[i].to(given.dtype)
-            pre = F.linear(x, self.W_enc[i], self.b_enc[i])
+            with torch.no_grad():
+                pre = F.linear(x, self.W_enc[i], self.b_enc[i])
             self._move_threshold(i, pre, learning)
-            active = self.activate(i, pre)
-            self._notice(i, active)
-            for j, target in enumerate(self.writes(i)):
-                errors[target] = errors[target] + active @ self.W_dec[i][:, j]
+            firing = self.firing(i, pre)
+            self._notice(i, firing)
+            values = firing.encoded(x, self.W_enc[i], self.b_enc[i], pre)
+            written = firing.times(values, self.W_dec[i].flatten(1))
+            for target, part in zip(self.writes(i), written.split(x.shape[1], dim=1), strict=True):
+                errors[target] = errors[target] + part
             if self.plan.skip:
                 errors[i] = errors[i] + F.linear(x, self.W_skip[i])
-            pres.append(pre)
+            scaled.append(x)
         loss = torch.stack([e.float().pow(2).sum(1).mean() for e in errors]).sum()
         left: list[Tensor] = []
         for i, (error, y) in enumerate(zip(errors, outputs, strict=True)):
             wanted = y.float() / self.out_scale[i]
             variance = (wanted - wanted.mean(0)).pow(2).sum().clamp_min(1e-12)
             left.append(error.detach().float().pow(2).sum() / variance)
-            loss = loss + self._revival(i, pres[i], error.detach())
+            loss = loss + self._revival(i, scaled[i], error.detach())
         return loss, torch.stack(left)
 
     @torch.no_grad()
@@ -133,18 +142,33 @@ class Coders(nn.Module):
         self.threshold[layer].lerp_(cut, speed)
 
     @torch.no_grad()
-    def _notice(self, layer: int, active: Tensor) -> None:
-        fired = (active != 0).any(0)
-        self.silent_for[layer] = (self.silent_for[layer] + len(active)) * ~fired
+    def _notice(self, layer: int, firing: Firing) -> None:
+        silent = self.silent_for[layer] + firing.n_tokens
+        silent[firing.features] = 0
+        self.silent_for[layer] = silent
 
-    def _revival(self, layer: int, pre: Tensor, error: Tensor) -> Tensor | float:
+    def _revival(self, layer: int, x: Tensor, error: Tensor) -> Tensor | float:
         """How badly the strongest dead features explain what the others leave."""
         dead = self.silent_for[layer] > self.plan.dead_after
         count = int(dead.sum())
         if not count:
             return 0.0
-        asked = pre[:, dead]
+        asked = F.linear(x, self.W_enc[layer][dead], self.b_enc[layer][dead])
         strongest = asked.topk(min(_REVIVED, count), dim=1)
         sparse = torch.zeros_like(asked).scatter(1, strongest.indices, strongest.values)
         left = error + sparse @ self.W_dec[layer][dead, 0]
         return _SHARE * left.float().pow(2).sum(1).mean()
+
+
+def _beginnings(x: Tensor, n: int, generator: torch.Generator, start: str) -> Tensor:
+    """Encoder rows to begin with, (n, d_model), of length 1.
+
+    Directions of tokens are turned, as the many that share a beginning would begin as one.
+    """
+    some = torch.randperm(len(x), generator=generator)[:n] if start == "tokens" else torch.empty(0)
+    rows = F.normalize(torch.randn(n, x.shape[1], generator=generator), dim=1).to(x.device)
+    if len(some):
+        centred = x.float()[some.to(x.device)] - x.float().mean(0)
+        rows[: len(some)] *= _TURN
+        rows[: len(some)] += F.normalize(centred, dim=1)
+    return F.normalize(rows, dim=1)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Adam
 from tqdm.auto import tqdm
 
@@ -19,8 +21,9 @@ from circuit_nb.files import check_writable
 from circuit_nb.model.replacement import ReplacementModel
 from circuit_nb.training import checkpoints
 from circuit_nb.training.coders import Coders
+from circuit_nb.training.kept import Kept
 from circuit_nb.training.mlps import open_model, read
-from circuit_nb.training.plan import Plan
+from circuit_nb.training.plan import Plan, fast_bfloat16
 from circuit_nb.training.saving import save, transcoders_of
 from circuit_nb.training.sequences import Batch, Sequences
 from circuit_nb.transcoders.transcoder import Transcoders
@@ -44,6 +47,7 @@ def train_transcoders(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     tokenizer: Tokenizer | None = None,
+    keep: str | os.PathLike[str] | None = None,
     progress: bool = True,
     **settings: Any,
 ) -> Transcoders:
@@ -60,6 +64,9 @@ def train_transcoders(
         device: As for `load`.
         dtype: As for `load`; bfloat16 makes the model's own passes faster.
         tokenizer: As for `load`.
+        keep: Folder in which what the MLPs read and write is kept, so that the model itself reads
+            the texts once, for every epoch and every set; a token takes 4 · layers · d_model
+            bytes, and whoever gives it removes it. By default nothing is kept.
         progress: Whether a bar shows the variance unexplained and the time left.
         **settings: Fields of `Plan` that differ from the plan's.
 
@@ -76,8 +83,11 @@ def train_transcoders(
     check_writable(home / checkpoints.NAME)
     opened = open_model(model, device=device, dtype=dtype, tokenizer=tokenizer)
     sequences = Sequences(opened, texts, plan.length)
-    first = next(sequences.batches(plan.tokens, _STATISTICS_SEED))
-    coders = Coders(plan, *read(opened, first, plan.input_hook, plan.output_hook))
+    if plan.bfloat16 is None:
+        plan = replace(plan, bfloat16=fast_bfloat16(opened.device.type))
+    reader = _reader(opened, sequences, plan, keep)
+    many = max(plan.tokens, plan.features)
+    coders = Coders(plan, *reader(next(sequences.batches(many, _STATISTICS_SEED))))
     trained = [p for p in coders.parameters() if p.requires_grad]
     optimiser = Adam(trained, lr=plan.rate, betas=_BETAS, fused=True)
     run = json.dumps({**asdict(plan), "model": opened.name, "texts": sequences.digest})
@@ -86,7 +96,7 @@ def train_transcoders(
     every = Batches(sequences, plan, done)
     with tqdm(total=steps, initial=done, disable=not progress, unit="step") as bar:
         for step in range(done, steps):
-            left = _step(opened, coders, optimiser, next(every), plan, step / steps, step)
+            left = _step(coders, optimiser, reader(next(every)), step / steps, step)
             bar.set_postfix_str(f"unexplained {left:.3f}", refresh=False)
             bar.update()
             if (step + 1) % plan.every == 0 and step + 1 < steps:
@@ -121,21 +131,31 @@ def learning_rate(plan: Plan, done: float, step: int) -> float:
     return plan.rate * min(1.0, (step + 1) / _RISE, max(_LEAST, (1 - done) / _FALL))
 
 
-def _step(
+def _reader(
     model: ReplacementModel,
+    sequences: Sequences,
+    plan: Plan,
+    keep: str | os.PathLike[str] | None,
+) -> Callable[[Batch], tuple[list[Tensor], list[Tensor]]]:
+    """What tells what the MLPs read and wrote on a batch."""
+    if keep is not None:
+        return Kept(Path(keep), model, sequences, plan).read
+    return partial(read, model, input_hook=plan.input_hook, output_hook=plan.output_hook)
+
+
+def _step(
     coders: Coders,
     optimiser: Adam,
-    batch: Batch,
-    plan: Plan,
+    data: tuple[list[Tensor], list[Tensor]],
     done: float,
     step: int,
 ) -> float:
     """One step of training; returns the mean share of variance unexplained."""
-    inputs, outputs = read(model, batch, plan.input_hook, plan.output_hook)
+    plan, (inputs, outputs) = coders.plan, data
     optimiser.param_groups[0]["lr"] = learning_rate(plan, done, step)
     optimiser.zero_grad(set_to_none=True)
-    kind = model.device.type
-    with torch.enable_grad(), torch.autocast(kind, torch.bfloat16, enabled=plan.bfloat16):
+    kind, half = inputs[0].device.type, bool(plan.bfloat16)
+    with torch.enable_grad(), torch.autocast(kind, torch.bfloat16, enabled=half):
         loss, left = coders.losses(inputs, outputs, learning=done)
     if not math.isfinite(loss.item()):
         raise ValueError(

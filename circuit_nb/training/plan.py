@@ -6,7 +6,20 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+import torch
+
 from circuit_nb.transcoders.transcoder import INPUT_HOOKS, OUTPUT_HOOKS
+
+
+def fast_bfloat16(device: str = "cpu") -> bool:
+    """Whether products in bfloat16 are faster than in float32 on a device.
+
+    A processor without instructions for it computes them some ten times more slowly.
+    """
+    if device != "cpu":
+        return True
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, name, bool)()) for name in probes)
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,10 @@ class Plan:
     """Whether a linear path runs beside the features (Paulo et al. 2025)."""
     input_hook: str = "mlp.hook_in"
     output_hook: str = "mlp.hook_out"
+    start: Literal["random", "tokens"] = "random"
+    """What encoder rows begin as: random directions, or those of tokens in the texts, turned a
+    little at random. On varied texts and few steps the latter gets further; where most tokens
+    are alike, as in sentences of one form, features would crowd at them."""
     epochs: float = 3.0
     """How often the texts are gone through."""
     tokens: int = 2048
@@ -41,8 +58,9 @@ class Plan:
     """Adam's learning rate, after a rise over 12 steps, before a fall over the last 40 %."""
     dead_after: int = 100_000
     """Tokens without a firing after which a feature is helped back (Gao et al. 2024, aux-k)."""
-    bfloat16: bool = True
-    """Whether products are computed in bfloat16; weights and their sums stay in float32."""
+    bfloat16: bool | None = None
+    """Whether products are computed in bfloat16, while weights and their sums stay in float32; by
+    default where that is faster (`fast_bfloat16`)."""
     seed: int = 0
     every: int = 100
     """Steps between two checkpoints."""
@@ -60,6 +78,7 @@ class Plan:
                 raise ValueError(f"{name} is {value!r}; give a number above 0.")
         for name, valid in (
             ("activation", ("jumprelu", "topk")),
+            ("start", ("random", "tokens")),
             ("input_hook", INPUT_HOOKS),
             ("output_hook", OUTPUT_HOOKS),
         ):

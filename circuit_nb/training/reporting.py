@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from circuit_nb.analysis import scores
 from circuit_nb.attribution.compute import attribute
+from circuit_nb.graph import AttributionGraph
 from circuit_nb.model.replacement import ReplacementModel
 from circuit_nb.model.vocabulary import Prompt
 from circuit_nb.training.mlps import read
@@ -42,7 +43,7 @@ class Report:
     loss: float
     """Mean next-token loss of the model as it is, in nats."""
     loss_each: Floats
-    """(layers,): the same with one layer's MLP replaced."""
+    """(layers,): the same with one layer's MLP replaced; NaN where that was not measured."""
     loss_all: float
     """The same with every MLP replaced."""
     same_top: float
@@ -106,7 +107,7 @@ class Report:
             "|---|---|---|---|---|",
         ]
         lines += [
-            f"| {i} | {u:.3f} | {a:.1f} | {d:.1%} | {loss:.3f} |"
+            f"| {i} | {u:.3f} | {a:.1f} | {d:.1%} | {'–' if np.isnan(loss) else f'{loss:.3f}'} |"
             for i, (u, a, d, loss) in enumerate(
                 zip(self.unexplained, self.active, self.dead, self.loss_each, strict=True)
             )
@@ -133,9 +134,10 @@ _TOLD = {
 def report(
     model: ReplacementModel,
     texts: Iterable[str | Sequence[int]],
-    prompts: Iterable[Prompt] = (),
+    prompts: Iterable[Prompt | AttributionGraph] = (),
     *,
     max_features: int = _FEATURES,
+    each_layer: bool = True,
 ) -> Report:
     """Judge a model's transcoders on texts they were not trained on.
 
@@ -143,19 +145,25 @@ def report(
         model: The model with the set to be judged; others are judged with `model.transcoders`
             set to them.
         texts: Texts or token ids.
-        prompts: Prompts whose graphs are scored.
-        max_features: Rows of each of those graphs.
+        prompts: Prompts whose graphs are scored, or graphs that there are already.
+        max_features: Rows of each graph that is computed.
+        each_layer: Whether the loss is measured with one MLP replaced at a time, too: a pass over
+            the texts for every layer.
     """
     batches = list(Sequences(model, texts, _LENGTH).batches(_TOKENS, 0))
     unexplained, fired, tokens = _reconstructed(model, batches)
     layers = range(model.transcoders.n_layers)
     own, likeliest = _next_tokens(model, batches, ())
     every, kept = _next_tokens(model, batches, layers)
-    each = [_next_tokens(model, batches, (layer,))[0] for layer in layers]
-    graphs = (
-        attribute(model, prompt, max_features=max_features, progress=False) for prompt in prompts
-    )
-    found = [scores(graph) for graph in graphs]
+    each = [_next_tokens(model, batches, (layer,))[0] if each_layer else np.nan for layer in layers]
+    found = [
+        scores(
+            given
+            if isinstance(given, AttributionGraph)
+            else attribute(model, given, max_features=max_features, progress=False)
+        )
+        for given in prompts
+    ]
     return Report(
         unexplained=unexplained,
         active=fired.sum(1) / tokens,

@@ -20,6 +20,8 @@ class Batch:
     """(sequences, positions)."""
     counted: Tensor
     """Where there is a token that is neither padding nor in the ignored prefix; same shape."""
+    rows: tuple[int, ...]
+    """Which sequences these are."""
 
 
 class Sequences:
@@ -52,6 +54,12 @@ class Sequences:
         self.tokens = sum(map(len, self.all))
 
     @property
+    def counted(self) -> list[int]:
+        """How many tokens of each sequence count."""
+        pairs = zip(self.all, self._ignored, strict=True)
+        return [max(0, len(ids) - ignored) for ids, ignored in pairs]
+
+    @property
     def digest(self) -> str:
         """A name for exactly these sequences."""
         told = hashlib.sha256()
@@ -81,4 +89,4 @@ class Sequences:
             sequence = self.all[i]
             ids[row, : len(sequence)] = torch.tensor(sequence)
             counted[row, self._ignored[i] : len(sequence)] = True
-        return Batch(ids, counted)
+        return Batch(ids, counted, tuple(taken))

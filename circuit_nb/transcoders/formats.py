@@ -36,6 +36,8 @@ class Format:
     """Encoder stored as (d_model, features), skip path as x @ W rather than x @ W.T."""
     decoder_file: str = ""
     """Where decoders lie if not beside the encoder."""
+    rectified: bool = False
+    """Whether TopK chooses among what ReLU leaves."""
 
     def fits(self, file: SafetensorsFile | NpzFile, layer: int) -> bool:
         """Whether a file holds this format's tensors."""
@@ -77,7 +79,8 @@ class Format:
         rows = OnDisk(beside, decoder, n_written)
         flat = (n, d) if n_written == 1 and len(beside.shape(decoder)) == 2 else (n, n_written, d)
         _check_shape(beside, decoder, "decoder", layer, flat, rows.shape if len(flat) == 3 else ())
-        return LayerTranscoder(Encoder(file, encoder, transposed=self.transposed), rows, **tensors)
+        matrix = Encoder(file, encoder, transposed=self.transposed)
+        return LayerTranscoder(matrix, rows, **tensors, rectified=self.rectified)
 
 
 _PLAIN: dict[str, Any] = {
@@ -88,13 +91,13 @@ _PLAIN: dict[str, Any] = {
 }
 FORMATS = (
     Format(
-        "circuit-tracer, one transcoder a layer",
+        "circuit-tracer per layer",
         **_PLAIN,
         threshold="activation_function.threshold",
         skip="W_skip",
     ),
     Format(
-        "circuit-tracer, cross-layer",
+        "circuit-tracer cross-layer",
         encoder="W_enc_{i}",
         decoder="W_dec_{i}",
         b_enc="b_enc_{i}",
@@ -121,6 +124,16 @@ FORMATS = (
         skip="affine_skip_connection",
         transposed=True,
     ),
+    Format(
+        "sparsify",
+        encoder="encoder.weight",
+        decoder="W_dec",
+        b_enc="encoder.bias",
+        b_dec="b_dec",
+        threshold="",
+        skip="W_skip",
+        rectified=True,
+    ),
 )
 """Every format that can be read, told apart by the tensors' names; add one here."""
 
@@ -134,7 +147,7 @@ def open_transcoders(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Transcoders:
-    """Open a folder that holds `config.yaml` and transcoder files.
+    """Open a folder that holds `config.yaml` and transcoder files, or what sparsify wrote.
 
     Args:
         folder: The folder.

@@ -29,7 +29,8 @@ OUTPUT_HOOKS = ("mlp.hook_out", "hook_mlp_out")
 class LayerTranscoder:
     """The features that read at one layer.
 
-    The activation function is TopK if `k` is given, JumpReLU if `threshold` is, else ReLU.
+    The activation function is TopK if `k` is given, JumpReLU if `threshold` is, else ReLU. TopK
+    keeps the k largest pre-activations, negative ones too (circuit-tracer), unless `rectified`.
     """
 
     W_enc: Tensor | Encoder
@@ -45,6 +46,8 @@ class LayerTranscoder:
     W_skip: Tensor | None = None
     """(d_model, d_model): the linear path `x @ W_skip.T` beside the features."""
     k: int | None = None
+    rectified: bool = False
+    """Whether TopK chooses among what ReLU leaves (sparsify)."""
 
     def to(
         self,
@@ -86,7 +89,8 @@ class LayerTranscoder:
     def activate(self, pre: Tensor) -> Tensor:
         """The activation function, (…, features) to the same shape."""
         if self.k is not None:
-            kept = pre.topk(min(self.k, pre.shape[-1]), dim=-1)
+            some = pre.relu() if self.rectified else pre
+            kept = some.topk(min(self.k, pre.shape[-1]), dim=-1)
             return torch.zeros_like(pre).scatter(-1, kept.indices, kept.values)
         if self.threshold is not None:
             return pre * (pre > self.threshold)

@@ -20,6 +20,23 @@ explore({path!r}, cards=lambda keys: {{}})
 """
 SCREEN = 660
 """Pixels that JupyterLab leaves a notebook on a laptop of 1,366 by 768."""
+OVERLAPS = """() => {
+  const all = (selector) => [...document.querySelectorAll(`.cnb-explorer ${selector}`)];
+  const parts = [...all('.cnb-circuit'), ...all('.cnb-outcome'),
+                 ...all('.js-plotly-plot'), ...all('.cnb-turns')];
+  const boxes = parts.map((e) => [e.className.baseVal ?? e.className, e.getBoundingClientRect()]);
+  const crossing = [];
+  boxes.forEach(([one, a], i) => boxes.slice(i + 1).forEach(([other, b]) => {
+    const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+    const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+    if (across > 1 && down > 1) crossing.push([one, other, across, down]);
+  }));
+  const right = document.querySelector('.cnb-explorer').getBoundingClientRect().right;
+  const plot = document.querySelector('.cnb-explorer .cnb-room');
+  const fits = (e) => right - e.getBoundingClientRect().right;
+  return [Math.min(fits(plot), plot.clientWidth - plot.scrollWidth), crossing];
+}"""
+"""Pixels that the graph lacks, if negative, and the parts of the explorer that lie on another."""
 PATIENCE = 3.0
 """Seconds that a click may take until it is seen: many times what it takes on an idle machine."""
 
@@ -80,6 +97,15 @@ def test_circuit_and_answer_share_a_screen_and_the_graph_is_whole(page: Page) ->
             assert box is not None
             assert box["y"] + box["height"] - top["y"] < SCREEN, (width, part)
         assert_clear(page, f"explorer at {width}")
+
+
+def test_at_every_width_no_panel_runs_into_another(page: Page) -> None:
+    # A laptop's JupyterLab with its file browser open leaves the explorer 934 pixels.
+    for width in range(880, 1420, 60):
+        resize(page, width, 768)
+        within, panels = page.evaluate(OVERLAPS)
+        assert within > -1, f"the graph is cut {-within} pixels short at {width}"
+        assert panels == [], f"at {width}"
 
 
 def test_all_text_stands_out_in_light_and_dark(page: Page) -> None:

@@ -3,6 +3,7 @@ says, on a phone and a laptop, in light and dark, by mouse and by keyboard."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from serving import browser_page
 from test_hostile import harmless
 
 from circuit_nb import attribute, intervene, sharing
+from circuit_nb.figures.bars import connections
 from circuit_nb.figures.edges import selected_edges
 from circuit_nb.figures.style import percent
 from circuit_nb.figures.svg_shapes import Area, path_data
@@ -226,6 +228,68 @@ def test_a_page_of_version_1_still_works(window: Page, tmp_path: Path) -> None:
     window.goto(written.as_uri() + "#switches=off")
     assert window.locator("#says b").all_text_contents() == ["Austin", "Texas"]
     assert window.locator("#graph .node").count() > 5
+    for tab in ("Evidence", "Attention"):
+        window.get_by_role("tab", name=tab).click()
+        assert window.locator("#panel").inner_text().startswith("Not computed")
+
+
+def test_what_was_measured_is_shown(
+    window: Page, session: Session, atlas: ReplacementModel, tmp_path: Path
+) -> None:
+    mine = opened(session.graph, atlas, None, None)
+    mine.trials.measure()
+    mine.trials.sweep(mine.trials.parts[1])
+    node = mine.rows["say Austin"].features[0]
+    mine.select(node)
+    others = [n for n, _ in connections(mine.graph, node, inputs=True)[:3]]
+    carriers = mine.attending.carriers(node, others, inputs=True)
+    mine.attending.choose_key(mine.attending.places[1])
+    reason = mine.attending.sentence(mine.attending.looking)
+    window.set_viewport_size({"width": 1366, "height": 768})
+    window.goto(sharing.page(mine, progress=False).write(tmp_path / "measured.html").as_uri())
+    badges = [mine.trials.badges()[part] for part in mine.trials.parts]
+    boxes = window.locator(".cnb-box:has(.cnb-switch) .cnb-told")
+    assert boxes.all_text_contents() == badges
+    assert window.locator("#panel td.cnb-carrier").all_text_contents()[:4] == [
+        *(carriers[n].name if n in carriers else "" for n in others),
+        "–",
+    ]
+    window.get_by_role("tab", name="Attention").click()
+    assert reason in window.locator("#panel").inner_text()
+    window.get_by_role("tab", name="Evidence").click()
+    told = window.locator("#panel").inner_text()
+    assert str(mine.trials.found.faithfulness) in told and str(mine.trials.found.verified) in told
+    assert "Not computed before" in told and "Not computed of capital, say" in told
+    assert window.locator("#panel .cnb-chart").count() == 2
+
+
+def measured(page: sharing.Page, text: str) -> sharing.Page:
+    """A page on which all that is measured is told in one text."""
+    curve = {"sizes": [0, 1], "values": [0, 1], "random": [[0, 1]] * 3, "cpr": 1, "cmd": 0}
+    part = {"box": 0, "name": text, "without": 0.5, "needed": True, "badge": text}
+    evidence = {
+        "parts": [part],
+        "kept": {"text": text, "curve": curve},
+        "verified": {"text": text},
+        "combinations": {"text": text, "shapley": [1.0]},
+        "sweeps": [
+            {
+                **{"box": 0, "text": text, "tokens": [text], "multipliers": [0, 1]},
+                "probabilities": [[0.1, 0.9]],
+            }
+        ],
+    }
+    looked = {
+        **{"head": [1, 2], "places": [5, 4], "text": text, "soft_cap": None},
+        **{"pattern": [0, 0, 0, 0, 1, 0], "asked": [[text, 1.0]], "answered": [[text, 1.0]]},
+    }
+    knocked = {"head": [1, 2], "query": 5, "token": text, "shares": [0.9, 0.1]}
+    moved = {"edge": [0, 1], "head": [1, 2], "sent": [0, 1], "query": 1, "pattern": [1, 0]}
+    attention = {
+        **{"edges": [[0, 1, [[1, 2, 0.9]]]], "moved": [moved]},
+        **{"looked": [looked], "without": [knocked]},
+    }
+    return dataclasses.replace(page, evidence=evidence, attention=attention)
 
 
 def test_hostile_texts_stay_texts(window: Page, tmp_path: Path) -> None:
@@ -237,9 +301,10 @@ def test_hostile_texts_stay_texts(window: Page, tmp_path: Path) -> None:
     session.group(HOSTILE[0], [TEXAS, OTHER])
     session.pin(SAY, TokenNode(2), TargetNode(0))
     session.select(SAY)
-    written = sharing.page(session, progress=False).write(tmp_path / "hostile.html")
+    page = sharing.page(session, progress=False)
+    written = measured(page, HOSTILE[1]).write(tmp_path / "hostile.html")
     window.goto(written.as_uri())
-    for tab in ("connections", "paths", "feature", "about"):
+    for tab in ("connections", "paths", "feature", "attention", "evidence", "about"):
         window.evaluate(f"() => {{ location.hash = 'select=feature-2-5-11&tab={tab}'; }}")
         window.wait_for_timeout(100)
         harmless(window)

@@ -135,6 +135,20 @@ def test_served_sets_agree_with_the_golden_figures(
     assert np.abs(graph.weights - expected).max() < 1e-4 * np.abs(expected).max()
 
 
+def test_a_set_that_sparsify_wrote(served: HubState) -> None:
+    """A folder a layer and no config.yaml; its other hook points are not fetched."""
+    written = GOLDEN.parent / "data" / "sparsify"
+    files = {
+        f"{path.parent.name}/{path.name}": path.read_bytes() for path in written.glob("layers.*/*")
+    }
+    served.repos["ann/set"] = {**files, "layers.0/sae.safetensors": b"x" * 5000}
+    model = load(GOLDEN / "llama-plt-skip" / "model", "ann/set", device="cpu")
+    assert model.transcoders.n_layers == 4 and model.transcoders.layers[0].rectified
+    assert model.transcoders.revision == COMMIT
+    assert len(served.downloads(".mlp/sae.safetensors")) == 4
+    assert not served.downloads("layers.0/sae.safetensors")
+
+
 def test_a_damaged_layer_is_named(served: HubState) -> None:
     spec, repos = as_published("gemma2-plt")
     served.repos |= repos

@@ -12,11 +12,13 @@ import pytest
 from families import DALLAS
 from made import HOSTILE, OTHER, SAY, TEXAS, cards, hostile_graph, hostile_labels, small_graph
 
-from circuit_nb import attribute, explore, intervene, sharing
+from circuit_nb import attribute, attribution, explore, intervene, sharing
+from circuit_nb.figures.bars import connections
 from circuit_nb.graph import TargetNode, TokenNode
 from circuit_nb.intervention import Intervention
 from circuit_nb.model import ReplacementModel
 from circuit_nb.panels import Session
+from circuit_nb.panels.keys import node_key
 from circuit_nb.panels.opening import opened
 from circuit_nb.sharing import Page, public
 from circuit_nb.sharing.outcomes import states
@@ -111,6 +113,55 @@ def test_the_pictures_are_those_of_the_panel(session: Session, page: Page) -> No
             assert 0 < x < picture["width"] and 0 < y < picture["height"]
 
 
+def test_what_was_measured_is_carried_along(
+    atlas: ReplacementModel, session: Session, tmp_path: Path
+) -> None:
+    mine = opened(session.graph, atlas, None, None)
+    texas, say = mine.rows["Texas"], mine.rows["say Austin"]
+    mine.trials.measure()
+    mine.trials.sweep(mine.trials.parts[1])
+    node = say.features[0]
+    mine.select(node)
+    source, _ = connections(mine.graph, node, inputs=True)[0]
+    mine.attending.carriers(node, [source], inputs=True)
+    mine.attending.choose_edge((source, node))
+    mine.attending.choose_key(mine.attending.places[1])
+    told, knocked = mine.attending.looking, mine.attending.without
+    page = sharing.page(mine, progress=False)
+    assert sharing.read(page.write(tmp_path / "page.html")) == page
+    assert page.evidence is not None and page.attention is not None
+
+    kept, found = mine.trials.found.faithfulness, page.evidence
+    assert kept is not None and found["combinations"] is None
+    assert found["kept"]["text"] == str(kept)
+    assert found["kept"]["share"] == pytest.approx(kept.faithfulness, rel=1e-5)
+    assert found["kept"]["random"][0] == pytest.approx(float(kept.control.mean), rel=1e-5)
+    assert [p["without"] for p in found["parts"]] == pytest.approx(kept.without.tolist(), rel=1e-5)
+    assert {p["name"]: p["badge"] for p in found["parts"]} == {
+        mine.row_name(part): badge for part, badge in mine.trials.badges().items()
+    }
+    assert [s["box"] for s in found["sweeps"]] == [mine.groups.index(texas)]
+
+    ids = [n["id"] for n in page.graph["nodes"]]
+    [(s, t, shares)] = page.attention["edges"]
+    assert (ids[s], ids[t]) == (node_key(source), node_key(node))
+    heads = attribution.heads(atlas, mine.graph, [source], [node])
+    flows, edge = heads.flows[0, 0], float(heads.edges[0, 0])
+    layer, head, share = shares[0]
+    assert share == pytest.approx(float(flows[layer, head]) / edge, rel=1e-4)
+    assert abs(flows[layer, head]) == abs(flows).max()
+    [looked] = page.attention["looked"]
+    for side in ("asked", "answered"):
+        assert sum(v for _, v in looked[side]) == pytest.approx(told.score, abs=1e-3)
+    assert looked["pattern"][told.key] == max(looked["pattern"])
+    assert page.attention["without"][0]["shares"] == list(knocked[1:])
+    assert "measured of 4 boxes; the attention heads of 1 edges" in page.contents
+
+
+def test_what_nobody_measured_is_not_there(page: Page) -> None:
+    assert page.evidence is None and page.attention is None
+
+
 def test_a_page_is_read_again(page: Page, tmp_path: Path) -> None:
     path = page.write(tmp_path / "dallas.html")
     again = sharing.read(path)
@@ -123,17 +174,20 @@ def test_an_old_page_is_still_read(tmp_path: Path) -> None:
     page = sharing.read(FIXTURE)
     assert page.graph["prompt"] == "The capital of Dallas is"
     assert page.outcomes is not None and page.outcomes["runs"]["off"]["top"][0] == [41, 0.5]
+    assert page.evidence is None and page.attention is None
     assert sharing.read(page.write(tmp_path / "page.html")) == page
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"version": 2}, "reads up to 1. Upgrade circuit-nb"),
+        ({"version": 3}, "reads up to 2. Upgrade circuit-nb"),
         ({"format": "a graph"}, "not of the format"),
         ({"graph": {"prompt": "x", "nodes": [], "edges": [[0, 1, 1.0]]}}, "does not hold"),
         ({"view": {"pictures": []}}, "no picture"),
         ({"about": {}}, "contents"),
+        ({"evidence": {"parts": [{"box": 9}], "sweeps": []}}, "9 for 'box'"),
+        ({"attention": {"edges": [[0, 99, []]]}}, "does not hold"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(

@@ -19,7 +19,9 @@ from torch.optim import Adam
 from circuit_nb import load, training
 from circuit_nb.training import checkpoints
 from circuit_nb.training.coders import Coders
+from circuit_nb.training.firing import Firing
 from circuit_nb.training.fitting import learning_rate
+from circuit_nb.training.kept import Kept
 from circuit_nb.training.mlps import read
 from circuit_nb.training.plan import Plan
 from circuit_nb.training.replacing import reconstruct
@@ -30,6 +32,7 @@ from circuit_nb.transcoders.formats import open_transcoders
 SMALL = Plan(features=48, k=6, tokens=64, bfloat16=False, epochs=6)
 KINDS: dict[str, dict[str, Any]] = {
     "jumprelu": {},
+    "from-tokens": {"activation": "topk", "start": "tokens"},
     "topk": {"activation": "topk"},
     "clt": {"cross_layer": True},
     "clt-skip": {"cross_layer": True, "skip": True},
@@ -68,10 +71,11 @@ def test_what_is_written_computes_what_was_trained(
         for target, part in reconstruct(model, i, x).items():
             made[target] += part
     with torch.no_grad():
-        active = [
-            coders.activate(i, F.linear(x / coders.in_scale[i], coders.W_enc[i], coders.b_enc[i]))
+        pres = [
+            F.linear(x / coders.in_scale[i], coders.W_enc[i], coders.b_enc[i])
             for i, x in enumerate(inputs)
         ]
+        active = [coders.firing(i, pre).dense(pre) for i, pre in enumerate(pres)]
     for i, found in enumerate(made):
         wanted = coders.b_dec[i].detach().clone().expand_as(found)
         for j in model.transcoders.readers(i):
@@ -81,7 +85,7 @@ def test_what_is_written_computes_what_was_trained(
         assert (active[i] != 0).any()
 
 
-@pytest.mark.parametrize("kind", ["topk", "skip"])
+@pytest.mark.parametrize("kind", ["topk", "skip", "from-tokens"])
 def test_the_loop_is_adam_on_the_squared_error(kind: str, tokenizer: Any, tmp_path: Path) -> None:
     """Beside a plain loop, layer by layer, in PyTorch's own words."""
     model, plan = tiny("llama", tokenizer), plan_of(kind, epochs=4)
@@ -98,7 +102,15 @@ def test_the_loop_is_adam_on_the_squared_error(kind: str, tokenizer: Any, tmp_pa
     generator = torch.Generator().manual_seed(0)
     for i in range(3):
         s_in, s_out = (t.pow(2).mean().sqrt() for t in (first_in[i], first_out[i]))
-        W_enc = F.normalize(torch.randn(48, 32, generator=generator), dim=1)
+        if kind == "from-tokens":
+            assert len(first_in[i]) >= 48
+            some = torch.randperm(len(first_in[i]), generator=generator)[:48]
+        W_enc = torch.randn(48, 32, generator=generator)
+        W_enc = W_enc / W_enc.norm(dim=1, keepdim=True)
+        if kind == "from-tokens":
+            centred = (first_in[i] - first_in[i].mean(0))[some]
+            W_enc = centred / centred.norm(dim=1, keepdim=True) + 0.5 * W_enc
+            W_enc = W_enc / W_enc.norm(dim=1, keepdim=True)
         b_enc = -W_enc @ (first_in[i].mean(0) / s_in)
         parts = [W_enc, b_enc, torch.zeros(48, 32), first_out[i].mean(0) / s_out]
         parts.append(torch.zeros(32, 32))
@@ -110,7 +122,7 @@ def test_the_loop_is_adam_on_the_squared_error(kind: str, tokenizer: Any, tmp_pa
             optimiser.param_groups[0]["lr"] = learning_rate(plan, step / steps, step)
             x, y = inputs[i] / s_in, outputs[i] / s_out
             pre = x @ parts[0].T + parts[1]
-            if kind == "topk":
+            if plan.activation == "topk":
                 least = pre.topk(6, dim=1).values[:, -1:]
                 active = torch.where(pre >= least, pre, 0.0)
             else:
@@ -138,7 +150,8 @@ import sys
 from circuit_nb import load, training
 texts = [[1, *range(5 + i % 7, 14 + i % 7)] for i in range(40)]
 training.train_transcoders(load("atlas", device="cpu"), texts, sys.argv[1], features=64, k=6,
-    tokens=80, epochs=float(sys.argv[2]), every=3, bfloat16=False, progress=False)
+    tokens=80, epochs=float(sys.argv[2]), every=3, bfloat16=False, progress=False,
+    keep=sys.argv[3] if len(sys.argv) > 3 else None)
 """
 
 
@@ -146,12 +159,18 @@ def _tensors(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors"))}
 
 
-def test_killed_and_called_again_it_ends_with_the_same_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [False, True])
+def test_killed_and_called_again_it_ends_with_the_same_weights(kept: bool, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", RUN]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run([*command, whole, "60"], check=True, env=environment)
-    process = subprocess.Popen([*command, killed, "60"], env=environment)
+    command = [sys.executable, "-c", RUN]
+
+    def arguments(folder: Path) -> list[str]:
+        keep = [str(tmp_path / f"activations of {folder.name}")] if kept else []
+        return [*command, str(folder), "20", *keep]
+
+    subprocess.run(arguments(whole), check=True, env=environment)
+    process = subprocess.Popen(arguments(killed), env=environment)
     began = time.monotonic()
     while not (killed / checkpoints.NAME).is_file() and time.monotonic() - began < 120:
         time.sleep(0.01)
@@ -159,9 +178,52 @@ def test_killed_and_called_again_it_ends_with_the_same_weights(tmp_path: Path) -
     process.wait()
     assert not (killed / "config.yaml").exists(), "it had ended before it could be killed"
     assert (killed / checkpoints.NAME).is_file()
-    subprocess.run([*command, killed, "60"], check=True, env=environment)
+    subprocess.run(arguments(killed), check=True, env=environment)
     assert _tensors(killed) == _tensors(whole)
     assert not (killed / checkpoints.NAME).exists()
+
+
+def test_activations_that_are_kept_are_those_that_are_read(tokenizer: Any, tmp_path: Path) -> None:
+    """To bfloat16's 8 digits, in whatever batch; and the model reads no sequence twice."""
+    model, plan = tiny("llama", tokenizer), plan_of("topk")
+    sequences = Sequences(model, made_texts(), 128)
+    calls: list[int] = []
+    run = model.run
+    model.run = lambda *given, **more: (calls.append(1), run(*given, **more))[1]  # type: ignore[method-assign]
+    for epoch in range(3):
+        kept = Kept(tmp_path, model, sequences, plan)  # as a process of its own would open it
+        for batch in sequences.batches(40, epoch):
+            found = kept.read(batch)
+            before = len(calls)
+            expected = read(model, batch, plan.input_hook, plan.output_hook)
+            del calls[before:]
+            for ours, plain in zip(found, expected, strict=True):
+                for a, b in zip(ours, plain, strict=True):
+                    torch.testing.assert_close(a, b, atol=1e-5, rtol=2**-7)
+    assert len(calls) == len(list(sequences.batches(40, 0)))
+
+
+def test_products_with_what_fires_are_those_with_everything() -> None:
+    """Values and every gradient, beside dense products; some features never fire."""
+    torch.manual_seed(0)
+    x, W_enc, b_enc = torch.randn(9, 5), torch.randn(12, 5), torch.randn(12)
+    W_dec, out = torch.randn(12, 7), torch.randn(9, 7)
+    mask = torch.rand(9, 12) < 0.2
+    mask[:, 3] = mask[4] = False
+    found: list[list[torch.Tensor]] = []
+    for sparse in (False, True):
+        parts = [part.clone().requires_grad_() for part in (W_enc, b_enc, W_dec)]
+        pre = F.linear(x, parts[0], parts[1])
+        if sparse:
+            firing = Firing(*mask.nonzero().unbind(1), 9, 12)
+            values = firing.encoded(x, parts[0], parts[1], pre.detach())
+            made = firing.times(values, parts[2])
+        else:
+            made = (pre * mask) @ parts[2]
+        (made * out).sum().backward()
+        found.append([made.detach(), *(part.grad for part in parts if part.grad is not None)])
+    for dense, sparse_one in zip(*found, strict=True):
+        torch.testing.assert_close(sparse_one, dense)
 
 
 def test_another_run_does_not_go_on_from_a_checkpoint(tokenizer: Any, tmp_path: Path) -> None:
@@ -239,6 +301,7 @@ def test_a_report_says_nothing_is_lost_where_nothing_is_replaced(tokenizer: Any)
         ({"features": True}, "features is True"),
         ({"rate": float("nan")}, "rate is nan"),
         ({"activation": "relu"}, "activation is 'relu'"),
+        ({"start": "zeros"}, "start is 'zeros'"),
         ({"input_hook": "mlp.hook_out"}, "input_hook is"),
     ],
 )

@@ -32,7 +32,8 @@ function toldOf(box, number, state, run) {
     const after = run ? percent(shareOf(run.top, own.token_id)) : "not computed";
     return `${percent(before).replace(" %", "")} → ${after}`;
   }
-  if (!Switches.changed(state.settings) || box.kind === "token" || box.kind === "error") return "";
+  if (!Switches.changed(state.settings)) return evidence?.parts.find((part) => part.box === number)?.badge ?? "";
+  if (box.kind === "token" || box.kind === "error") return "";
   const left = run && run.left[number];
   return left === null || left === undefined ? "" : percent(Math.round(100 * left) / 100);
 }
@@ -136,12 +137,9 @@ function drawAnswer(state) {
   if (after) says.append(" → ", ...said(top(run)));
   const rows = before.map(([token, share], i) => ({ token, share, now: after ? after[i][1] : null }))
     .sort((a, b) => Math.max(b.share, b.now ?? 0) - Math.max(a.share, a.now ?? 0)).slice(0, 6);
-  const bar = (share, colour) => make("div", {}, make("i", { style: { width: `${(72 * share).toFixed(2)}%`, background: colour } }),
-    make("span", { title: String(share) }, percent(share)));
-  const parts = rows.map((row) => make("div", { class: "cnb-rowbar", "data-token": row.token },
-    make("span", { title: row.token }, tokenText(row.token)),
-    make("span", { class: "cnb-bars" }, bar(row.share, view.style.grey),
-      ...(row.now === null ? [] : [bar(row.now, view.style.raises)]))));
+  const bar = (share, colour) => [72 * share, colour, percent(share), share];
+  const parts = rows.map((row) => barRow(tokenText(row.token), row.token,
+    [bar(row.share, view.style.grey), ...(row.now === null ? [] : [bar(row.now, view.style.raises)])]));
   if (after) parts.push(make("div", { class: "cnb-faint" }, "grey before, blue after"));
   if (!outcomes) parts.push(empty("This page was made without the model: it holds no outcomes of switches."));
   if (changed && !run) {

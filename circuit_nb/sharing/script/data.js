@@ -1,7 +1,7 @@
 // What the page holds, and how numbers and elements are made. Texts only ever become text nodes.
 
 const page = JSON.parse(document.getElementById("page-data").textContent);
-const { graph, view, circuit, cards, outcomes, about } = page;
+const { graph, view, circuit, cards, outcomes, evidence, attention, about } = page;
 const nodes = graph.nodes;
 const byId = (id) => document.getElementById(id);
 const numberOf = new Map(nodes.map((node, number) => [node.id, number]));

@@ -20,27 +20,35 @@ const meter = (weight, top) => make("td", { class: "cnb-meter" }, make("span", {
   style: { width: `${Math.max(1, Math.round((44 * Math.abs(weight)) / top))}px` },
 }));
 
-function row(number, weight, top) {
+// A name, and beside it bars: [width in per cent, colour, text, exact value].
+const barRow = (name, title, bars) => make("div", { class: "cnb-rowbar", "data-token": title }, make("span", { title }, name),
+  make("span", { class: "cnb-bars" }, ...bars.map(([width, background, told, exact]) => make("div", {},
+    make("i", { style: { width: `${width.toFixed(2)}%`, background } }), make("span", { title: String(exact ?? told) }, told)))));
+
+function row(number, weight, top, heads) {
   const node = nodes[number];
   return make("tr", { "data-node": node.id, tabindex: 0, role: "option", title: node.title },
     make("td", {}, node.name, " ", make("span", { class: "cnb-faint" }, node.place)),
     meter(weight, top),
-    make("td", { class: "cnb-number" }, signed(weight)));
+    make("td", { class: "cnb-number" }, signed(weight)), ...(heads === null ? [] : [carrier(heads)]));
 }
 
-function edgeTable(edges, total, kind) {
+function edgeTable(edges, total, kind, headsOf) {
   if (!edges.length) return [head(`no ${kind}`)];
   const shown = edges.slice(0, 40), sum = shown.reduce((s, [, w]) => s + Math.abs(w), 0);
-  const rows = shown.map(([n, w]) => row(n, w, Math.abs(shown[0][1])));
-  return [head(`${kind}: ${shown.length} of ${edges.length}, ${percent(Math.min(sum / total, 1))} of the strength`),
+  const known = shown.some(([n]) => headsOf(n));
+  const rows = shown.map(([n, w]) => row(n, w, Math.abs(shown[0][1]), known ? headsOf(n) : null));
+  return [head(`${kind}: ${shown.length} of ${edges.length}, ${percent(Math.min(sum / total, 1))} of the strength` +
+    (known ? "; right: the head that carried most" : "; heads not computed")),
     make("div", { class: "cnb-scroll" }, make("table", { role: "listbox" }, make("tbody", {}, ...rows)))];
 }
 
 function connections(state) {
   if (state.selected === null) return [empty("Select a node to see what feeds it and what it feeds.")];
   const node = nodes[state.selected];
-  return [make("h3", {}, node.title), ...edgeTable(inputs[state.selected], node.into, "inputs"),
-    ...edgeTable(outputs[state.selected], node.out, "outputs")];
+  const own = state.selected;
+  return [make("h3", {}, node.title), ...edgeTable(inputs[own], node.into, "inputs", (n) => headsOf(n, own)),
+    ...edgeTable(outputs[own], node.out, "outputs", (n) => headsOf(own, n))];
 }
 
 // The strongest chains between two nodes, as `analysis.paths` finds them: for every node in
@@ -102,10 +110,8 @@ function effects(card) {
   const both = [...card.promotes, ...card.suppresses];
   if (!both.length) return [empty("No logit effects are known.")];
   const top = Math.max(...both.map(([, v]) => Math.abs(v)));
-  return both.map(([token, value]) => make("div", { class: "cnb-rowbar" }, make("span", { title: token }, tokenText(token)),
-    make("span", { class: "cnb-bars" }, make("div", {}, make("i", { style: {
-      width: `${(70 * Math.abs(value)) / top}%`, background: value > 0 ? view.style.raises : view.style.lowers,
-    } }), make("span", {}, signed(value))))));
+  return both.map(([token, value]) => barRow(tokenText(token), token,
+    [[(70 * Math.abs(value)) / top, value > 0 ? view.style.raises : view.style.lowers, signed(value)]]));
 }
 
 function feature(state) {

@@ -1,7 +1,8 @@
 // The state of the page, what changes it, and the fragment of the address that opens a state.
 
 const TABS = {
-  connections: ["Connections", connections], paths: ["Paths", paths], feature: ["Feature", feature], about: ["About", aboutPage],
+  connections: ["Connections", connections], paths: ["Paths", paths], feature: ["Feature", feature],
+  attention: ["Attention", attentionTab], evidence: ["Evidence", evidenceTab], about: ["About", aboutPage],
 };
 const start = {
   selected: numberOf.get(view.selected) ?? null,
@@ -191,7 +192,7 @@ new ResizeObserver(() => show()).observe(byId("graph").parentElement);
 const [held, all, edgesHeld, edgesAll] = graph.held;
 const { replacement, completeness } = about.scores;
 byId("circuit-note").textContent = `replacement score ${percent(replacement)} · completeness ${percent(completeness)} · ` +
-  "on arrows: share of the input";
+  "on arrows: share of the input" + (evidence?.verified ? " · in boxes: what the answer's logit gains when the box is switched off" : "");
 byId("footer").textContent = `${held} of ${all} nodes and ${edgesHeld} of ${edgesAll} edges of the graph are in this page. ` +
   `● feature  ◇ error  ■ token, output · edges of the selected node: blue raises, orange lowers. circuit-nb ${about.version}`;
 byId("reset").hidden = byId("undo").hidden = !outcomes;

@@ -116,7 +116,7 @@ def write_svg(figure: go.Figure | str, path: str | Path, *, width: int = 868) ->
 
     Args:
         figure: The figure, or an `<svg>` element. For PNG see Plotly's `figure.write_image`, which
-            needs kaleido; a page to share saves its graph as PNG with nothing installed.
+            needs kaleido; a page to share saves its panels as PNG with nothing installed.
         path: Where to write; an existing file is replaced.
         width: Width in pixels where the figure has none of its own.
 

@@ -19,7 +19,7 @@ from circuit_nb.strict_json import Reader, parse
 
 FORMAT, VERSION = "circuit-nb page", 2
 """What the JSON calls itself, and the version that is written; older ones are read."""
-SCRIPTS = ("data", "picture", "circuit", "lists", "measured", "page")
+SCRIPTS = ("data", "picture", "circuit", "lists", "measured", "saving", "page")
 """The script's files, in the order in which they stand in the page."""
 _DATA = '<script type="application/json" id="page-data">'
 _FOLDER = Path(__file__).parent

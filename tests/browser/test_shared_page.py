@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from families import DALLAS
@@ -216,11 +218,50 @@ def test_a_fragment_opens_a_state(shown: Page, file: Path) -> None:
     assert shown.url.endswith("#select=token-9&tab=about")
     assert "Ameisen et al. 2025" in shown.locator("#panel textarea").first.input_value()
     assert "dallas.html#select" in shown.locator("#panel textarea").nth(1).input_value()
-    with shown.expect_download() as download:
-        shown.get_by_role("button", name="graph as PNG").click()
-    assert download.value.suggested_filename == "graph.png"
     shown.goto(f"{file.as_uri()}#select=nobody&switches=1,x&kept=7")
     assert len(says(shown)) == 1
+
+
+def saved(page: Page, name: str, kind: str) -> bytes:
+    """A panel as a file, as the page gives it."""
+    page.locator("#panel select").select_option(name)
+    with page.expect_download() as download:
+        page.get_by_role("button", name=f"save {kind}").click()
+    assert download.value.suggested_filename == f"{name}.{kind.lower()}"
+    return Path(download.value.path()).read_bytes()
+
+
+def test_every_panel_is_saved_as_svg_and_png(shown: Page) -> None:
+    shown.evaluate("() => { location.hash = 'select=feature-2-10-133&tab=about'; }")
+    flip(shown, "Texas")
+    told = {
+        "graph": {"Austin", "Dallas", "tokens"},
+        "circuit": {"Texas", "off", "33"},
+        "answer": {"Albany", "Austin", "after"},
+        "connections": {"inputs:", "outputs:"},
+        "paths": {"Dallas", "→"},
+        "feature": {"promotes", "suppresses"},
+        "attention": {"Not", "computed"},
+        "evidence": {"Not", "computed"},
+    }
+    for name, words in told.items():
+        drawn = ElementTree.fromstring(saved(shown, name, "SVG"))
+        said = {word for e in drawn.iter() if e.text for word in e.text.split()}
+        assert words <= said and "Reset" not in said, name
+        numbers = {float(e.get(k, "0")) for e in drawn.findall(".//{*}text") for k in ("x", "y")}
+        assert all(-50 < n < 3000 for n in numbers), name
+        assert not [*drawn.findall(".//{*}foreignObject"), *drawn.findall(".//{*}script")]
+    assert saved(shown, "circuit", "PNG")[:8] == b"\x89PNG\r\n\x1a\n"
+    bars = ElementTree.fromstring(saved(shown, "feature", "SVG"))
+    assert {"rgb(0, 114, 178)", "rgb(213, 94, 0)"} <= {e.get("fill") for e in bars.findall(".//{*}rect")}
+    assert shown.locator("#panel select").count() == 1  # what was put in place is gone again
+
+
+def test_it_prints_on_one_page(shown: Page) -> None:
+    for tab in ("connections", "feature"):
+        shown.evaluate(f"() => {{ location.hash = 'tab={tab}&switches=1,off,1,1'; }}")
+        printed = shown.pdf(prefer_css_page_size=True)
+        assert len(re.findall(rb"/Type\s*/Page\b", printed)) == 1
 
 
 def test_a_page_of_version_1_still_works(window: Page, tmp_path: Path) -> None:
@@ -312,5 +353,8 @@ def test_hostile_texts_stay_texts(window: Page, tmp_path: Path) -> None:
     window.locator("#find").fill("script")
     for node in window.locator("#graph .node").all()[:8]:
         node.hover(force=True)
+    for name in ("circuit", "evidence", "attention"):
+        drawn = ElementTree.fromstring(saved(window, name, "SVG"))
+        assert {e.tag.split("}")[1] for e in drawn.iter()} <= {"svg", "g", "rect", "text", "path"}
     harmless(window)
     assert window.locator("img, iframe, #panel a").count() == 0

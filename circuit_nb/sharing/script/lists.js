@@ -141,28 +141,15 @@ function feature(state) {
 function aboutPage() {
   const area = (text, rows) => make("textarea", { readonly: "", rows, onfocus: (event) => event.target.select() }, text);
   const file = decodeURIComponent(location.pathname.split("/").pop() || "page.html");
+  const panels = make("select", { "aria-label": "panel" }, ...["graph", "circuit", "answer", ...Object.keys(TABS).filter((tab) => tab !== "about")]
+    .map((name) => make("option", { value: name }, name)));
   const save = (label, action) => make("button", { type: "button", onclick: action }, label);
   return [make("p", {}, about.contents),
     head("numbers, settings and citation, for a paper"), area(about.paper, 6),
     head("embed this view in another page"),
     area(`<iframe src="${encodeURI(file)}${location.hash}" width="100%" height="900" style="border:0" ` +
       `loading="lazy" title="circuit"></iframe>`, 3),
-    make("div", { class: "cnb-bar-row" }, save("graph as SVG", () => saveGraph(false)),
-      save("graph as PNG", () => saveGraph(true)), save("print", () => print()))];
-}
-
-function saveGraph(png) {
-  const copy = Picture.svg().cloneNode(true), [, , width, height] = copy.getAttribute("viewBox").split(" ").map(Number);
-  fill(copy, { width, height, "font-family": "system-ui, Arial, sans-serif", fill: view.style.grey }, []);
-  copy.querySelectorAll("path, .ring").forEach((shape) => shape.setAttribute("fill", "none"));
-  const url = URL.createObjectURL(new Blob([new XMLSerializer().serializeToString(copy)], { type: "image/svg+xml" }));
-  const give = (href, name) => make("a", { href, download: name }).click();
-  if (!png) { give(url, "graph.svg"); return; }
-  const image = new Image();
-  image.onload = () => {
-    const canvas = make("canvas", { width: 2 * width, height: 2 * height });
-    canvas.getContext("2d").drawImage(image, 0, 0, 2 * width, 2 * height);
-    give(canvas.toDataURL("image/png"), "graph.png");
-  };
-  image.src = url;
+    head("pictures of this page as it is now"),
+    make("div", { class: "cnb-bar-row" }, panels, save("save SVG", () => savePanel(panels.value, false)),
+      save("save PNG", () => savePanel(panels.value, true)), save("print", () => print()))];
 }

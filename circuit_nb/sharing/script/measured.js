@@ -86,8 +86,8 @@ function attentionTab(state) {
     parts.push(make("h3", {}, node.title), head(`heads known of ${known.length} of ${edges.length} edges; of the others not computed`),
       make("div", { class: "cnb-scroll" }, make("table", {}, make("tbody", {}, ...known.map(([s, t]) => {
         const heads = headsOf(s, t).map(([block, h, share]) => `${block}.${h} ${whole(share)}`).join(" · ");
-        return make("tr", {}, make("td", { title: `${nodes[s].title} → ${nodes[t].title}` }, `${nodes[s].name} → ${nodes[t].name}`),
-          make("td", { title: heads }, heads || "no head carried it"));
+        return make("tr", {}, make("td", { title: `${nodes[s].title} → ${nodes[t].title}` },
+          t === state.selected ? `from ${nodes[s].name}` : `to ${nodes[t].name}`), make("td", { class: "cnb-chain" }, heads || "no head carried it"));
       })))));
   }
   for (const { edge: [s, t], head: [block, h], sent, query, pattern: looked } of attention.moved) {

@@ -7,8 +7,8 @@ process of its own that has loaded everything; the two are asked in turn, in an 
 so that what else the machine does falls on both. A few pairs of processes are tried, since where a
 process finds its memory changes its speed by percents. Printed are the ratio new / old of the
 middle (median) run, with a 95 % interval from resampling pairs of runs within pairs of processes,
-and of the fastest one. Without `--weights` (a folder that `smollm.prepare` fills) the embedded model
-alone is measured.
+and of the fastest one. Without `--weights` (a folder that `smollm.prepare` fills) only the embedded
+model is measured.
 """
 
 from __future__ import annotations
@@ -128,7 +128,8 @@ def main() -> None:
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        return worker(json.loads(options.worker), options.weights)
+        worker(json.loads(options.worker), options.weights)
+        return
     tasks = [task for task in TASKS if task != "smollm" or options.weights]
     seconds: dict[str, list[list[tuple[float, float]]]] = {task: [] for task in tasks}
     for turn in range(options.processes):

@@ -60,6 +60,22 @@ def test_pins_and_switches_of_a_graph_without_its_model_need_no_torch() -> None:
     assert not _loaded("; ".join(lines)) & {"torch", "transformer_lens"}
 
 
+def test_a_published_graph_is_explored_without_torch() -> None:
+    tests = str(Path(__file__).parent)
+    lines = (
+        f"sys.path.insert(0, {tests!r})",
+        "from made import CAPITAL, small_graph",
+        "from circuit_nb import explore",
+        "explorer = explore(small_graph(), cards={}, propose=True)",
+        "explorer._repr_mimebundle_()",
+        "session = explorer.session",
+        "[setattr(session, 'tab', tab) for tab in explorer.turns.panels]",
+        "session.select(CAPITAL)",
+        "session.pin(CAPITAL)",
+    )
+    assert not _loaded("; ".join(lines)) & {"torch", "transformer_lens"}
+
+
 def test_names_imported_on_first_use_are_those_that_are_listed() -> None:
     intervention = circuit_nb.intervention
     for name in intervention.__all__:

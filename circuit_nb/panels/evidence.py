@@ -107,7 +107,8 @@ class EvidencePanel(Panel):
         k, found = len(trials.parts), trials.found
         self.measure.description = self._label("Measure", "measure", found.faithfulness is not None)
         self.measure.disabled = not (ready and k) or found.faithfulness is not None
-        tooltip(self.measure, f"{HOW}. {trials.runs('measure')} runs")
+        if ready:  # how many runs is asked of what needs torch
+            tooltip(self.measure, f"{HOW}. {trials.runs('measure')} runs")
         self.combine.description = self._label(
             "Combinations", "combine", found.combinations is not None
         )

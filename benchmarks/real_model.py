@@ -369,7 +369,7 @@ def judge(work: Path, folder: Path, seed: int, wanted: int) -> None:
             graphs.append(attribute(model, prompt, max_features=ROWS_OF_GRAPH, progress=False))
             moved.append(changed(model, prompt, graphs[-1], i))
             print(f"{name} {scores(graphs[-1])} {moved[-1]} {prompt!r}", flush=True)
-        reports[name] = training.report(model, held, graphs, each_layer=transcoders is learned)
+        reports[name] = training.report(model, held, graphs, each_layer=False)
         print(name, reports[name])
         print(f"  replacement score {between(reports[name].replacement)}")
         print(f"  completeness score {between(reports[name].completeness)}")

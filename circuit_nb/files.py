@@ -254,9 +254,11 @@ def _sync(path: Path) -> None:
 
 def clear_stale(target: Path) -> None:
     """Remove what processes that were killed long ago left beside a file, waiting ones too."""
-    # Not by glob: a name may hold its signs.
-    pattern = re.compile(re.escape(_prefix(target)) + r"[0-9a-f]{12}\.part")
-    with suppress(OSError):
-        for path in target.parent.iterdir():
-            if pattern.fullmatch(path.name) and time.time() - path.stat().st_mtime > _STALE:
+    # Not by glob: a name may hold its signs. The names of a folder of many are read in passing.
+    prefix = _prefix(target)
+    pattern = re.compile(re.escape(prefix) + r"[0-9a-f]{12}\.part")
+    with suppress(OSError), os.scandir(target.parent) as files:
+        for name in [f.name for f in files if f.name.startswith(prefix)]:
+            path = target.with_name(name)
+            if pattern.fullmatch(name) and time.time() - path.stat().st_mtime > _STALE:
                 path.unlink()

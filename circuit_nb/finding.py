@@ -34,18 +34,20 @@ class Wanted:
     layer: int | None
     index: int | None
 
-    def among(self, places: Sequence[Place], tokens: Sequence[str], model: object) -> list[int]:
+    def among(
+        self, places: Sequence[Place], tokens: Sequence[str], origin: Mapping[str, object]
+    ) -> list[int]:
         """Which places are meant, as numbers in the order given.
 
         Args:
             places: The features.
             tokens: The prompt's tokens, one a position.
-            model: Name of the graph's model, as provenance has it.
+            origin: The graph's provenance: which model and transcoders it is of.
 
         Raises:
             ValueError: If a label is asked for and there are none, or there is no such token.
         """
-        labels = {} if self.text is None else self._known_labels(model)
+        labels = {} if self.text is None else self._known_labels(origin)
         part = (self.text or "").casefold()
         at = range(len(tokens)) if self.token is None else _positions(self.token, tokens)
         return [
@@ -57,10 +59,10 @@ class Wanted:
             and part in label_of(labels, place).casefold()
         ]
 
-    def _known_labels(self, model: object) -> Labels:
+    def _known_labels(self, origin: Mapping[str, object]) -> Labels:
         from circuit_nb.atlas import shipped_with  # opening a graph does without
 
-        shipped = shipped_with(model)
+        shipped = shipped_with(origin)
         found = self.labels or (shipped.labels if shipped and self.labels is None else {})
         if not found:
             raise ValueError(

@@ -346,7 +346,7 @@ class AttributionGraph:
         """
         features = [n for n in self.nodes[self.blocks.features] if isinstance(n, Feature)]
         wanted = Wanted(text, labels, token, layer, index)
-        found = wanted.among(features, self.tokens, self.provenance.get("model"))
+        found = wanted.among(features, self.tokens, self.provenance)
         reach = walk(self.weights, self.features[:, 0], self.target_probabilities).columns
         return [features[i] for i in sorted(found, key=lambda i: -reach[i])]
 

@@ -12,6 +12,8 @@ from circuit_nb.analysis.flow import LEAST_SUM, Floats, Mask, influence, walk
 from circuit_nb.graph import AttributionGraph
 
 Numbers = npt.NDArray[np.int64]
+_FEW = 2**14
+"""So few values are sorted as soon as they are counted."""
 
 
 class _Kept(NamedTuple):
@@ -95,14 +97,19 @@ def _last_of(positive: Floats, mass: float) -> np.float32:
     Sorting millions of values to find one takes long. Positive floats are ordered as the integers
     of the same bits, so the upper 16 bits sort them into bins, and one bin is left to be sorted.
     """
-    bins = positive.view(np.uint32) >> np.uint32(16)
-    held = np.bincount(bins, weights=positive)
-    above = np.cumsum(held[::-1])[::-1]
-    wanted = mass * above[0]
-    # The last bin that is reached before enough is held.
-    found = max(int(np.searchsorted(-above, -wanted, side="right")) - 1, 0)
-    inside = np.sort(positive[bins == found])[::-1]
-    running = np.cumsum(inside, dtype=np.float64) + (above[found] - held[found])
+    if positive.size < _FEW:
+        inside = np.sort(positive)[::-1]
+        running = np.cumsum(inside, dtype=np.float64)
+        wanted = mass * running[-1]
+    else:
+        bins = positive.view(np.uint32) >> np.uint32(16)
+        held = np.bincount(bins, weights=positive)
+        above = np.cumsum(held[::-1])[::-1]
+        wanted = mass * above[0]
+        # The last bin that is reached before enough is held.
+        found = max(int(np.searchsorted(-above, -wanted, side="right")) - 1, 0)
+        inside = np.sort(positive[bins == found])[::-1]
+        running = np.cumsum(inside, dtype=np.float64) + (above[found] - held[found])
     return inside[min(int(np.searchsorted(running, wanted)), len(inside) - 1)]
 
 

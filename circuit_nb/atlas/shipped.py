@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -97,9 +97,17 @@ class Shipped:
         return {name: sorted(rows) for name, rows in found.items()}
 
 
-def shipped_with(model: object) -> Shipped | None:
-    """What ships with a model of that name, as provenance has it; `None` for all others."""
-    return _SHIPPED.get(model) if isinstance(model, str) else None
+def shipped_with(origin: Mapping[str, object]) -> Shipped | None:
+    """What ships with the model and transcoders that provenance names; `None` for all others.
+
+    Where it names no transcoders the model decides: numbers of features mean nothing in a set that
+    somebody else trained.
+    """
+    model, transcoders = origin.get("model"), origin.get("transcoders")
+    found = _SHIPPED.get(model) if isinstance(model, str) else None
+    if found is None or transcoders in (None, "", model, str(EMBEDDED[found.name] / "transcoders")):
+        return found
+    return None
 
 
 _SHIPPED = {name: Shipped(name, folder) for name, folder in EMBEDDED.items()}

@@ -126,7 +126,7 @@ def _shipped(
     graph: AttributionGraph | None, model: ReplacementModel | None
 ) -> dict[Key, FeatureCard]:
     """Labels that ship with an embedded model."""
-    found = shipped_with(_origin(graph, model).get("model"))
+    found = shipped_with(_origin(graph, model))
     if found is None:
         return {}
     return {key: FeatureCard(label, source=found.name) for key, label in found.labels.items()}

@@ -85,7 +85,7 @@ _shipped: WeakKeyDictionary[ReplacementModel, Texts] = WeakKeyDictionary()
 
 def shipped(model: ReplacementModel) -> Texts | None:
     """Texts that ship with an embedded model, read when first asked for; None for others."""
-    found = shipped_with(model.name)
+    found = shipped_with({"model": model.name})
     if found is None:
         return None
     with model.lock:

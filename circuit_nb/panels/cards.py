@@ -46,7 +46,7 @@ class Cards:
         self._ask = source if callable(source) else self._joined
         self._graph, self._model = graph, model
         self.source = source
-        shipped = shipped_with(graph.provenance.get("model"))
+        shipped = shipped_with(graph.provenance)
         self.at_hand = source is not None or shipped is not None
         """Whether cards cost nothing to ask for, as those that ship with the embedded model."""
         self.problem = ""
@@ -108,7 +108,7 @@ class Cards:
     @cached_property
     def elsewhere(self) -> Mapping[Key, str]:
         """Labels at hand of features whether or not they are in the graph: to be searched."""
-        companions = shipped_with(self._graph.provenance.get("model"))
+        companions = shipped_with(self._graph.provenance)
         shipped = companions.labels if companions is not None else {}
         source = {} if callable(self.source) or self.source is None else self.source
         computed = {key: card.label for key, card in source.items() if card.label}

@@ -40,7 +40,7 @@ def joined_ends(graph: AttributionGraph, supernodes: Sequence[Supernode]) -> lis
 
 def shipped(graph: AttributionGraph, features: Sequence[Feature]) -> list[Supernode]:
     """Concepts that ship with an embedded model, as far as they are among the features."""
-    companions = shipped_with(graph.provenance.get("model"))
+    companions = shipped_with(graph.provenance)
     if companions is None:
         return []
     drawn = set(features)

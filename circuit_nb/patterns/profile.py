@@ -109,8 +109,8 @@ def _edges(
     arrived = reach(graph)[graph.rows[rows]] / np.maximum(flow(graph).sums[rows], LEAST_SUM)
     strength = weights * (arrived / total)[:, None]
     flat = strength.ravel()
-    size = np.abs(flat)
-    order = np.argsort(-size, kind="stable")[: min(MOST_EDGES, int((size > 0).sum()))]
+    there = np.flatnonzero(flat)  # a few of all
+    order = there[np.argsort(-np.abs(flat[there]), kind="stable")[:MOST_EDGES]]
     target, source = np.divmod(order, len(columns))
     target = np.where(target == len(used), -1, target)
     return np.stack([source, target], axis=1).astype(np.int32), flat[order].astype(np.float32)

@@ -17,7 +17,7 @@ from made import small_graph
 from neuronpedia_server import SiteState, serve
 from safetensors.numpy import load_file, save_file
 
-from circuit_nb import cards, load
+from circuit_nb import atlas, attribute, cards, load
 from circuit_nb.cards import Example, FeatureCard, Histogram, automatic_label
 from circuit_nb.graph import AttributionGraph, Feature
 
@@ -381,3 +381,17 @@ def test_labels_prefer_the_better_explainer() -> None:
 def test_importing_cards_loads_no_torch() -> None:
     code = "import sys, circuit_nb.cards; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_labels_that_ship_are_of_the_set_that_ships() -> None:
+    """Numbers of features mean something else in a set of one's own on the embedded model."""
+    model = load("atlas", device="cpu")
+    graph = attribute(model, atlas.DALLAS, max_features=20, progress=False)
+    other = replace(graph, provenance={**graph.provenance, "transcoders": "own"})
+    keys = [(layer, index) for layer, _, index in graph.features.tolist()]
+    ours, theirs = (cards.of(g, keys, online=False) for g in (graph, other))
+    assert any(card.source == "atlas" for card in ours.values())
+    assert not any(card.source == "atlas" for card in theirs.values())
+    assert graph.find("Texas")
+    with pytest.raises(ValueError, match="no labels"):
+        other.find("Texas")

@@ -132,7 +132,7 @@ for _ in attribute_many(load("atlas", device="cpu"), template({TEXT!r}, {{"city"
                         {str(tmp_path)!r}, progress=False): pass
 """
     run = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=os.environ | _path())
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not _files(tmp_path) and run.poll() is None and time.monotonic() < end:
         time.sleep(0.002)
     run.send_signal(signal.SIGKILL)

@@ -11,6 +11,7 @@ from torch import Tensor
 from circuit_nb.attribution.targets import Target, resolve
 from circuit_nb.frozen.ascent import Placed
 from circuit_nb.frozen.block import FrozenBlock
+from circuit_nb.frozen.written import caused
 from circuit_nb.graph import (
     AttributionGraph,
     ErrorNode,
@@ -109,16 +110,24 @@ def _error(model: ReplacementModel, record: Record, node: ErrorNode) -> Tensor:
     """What features, bias and skip path leave of what an MLP wrote, (d_model,)."""
     layer, position = node.layer, node.position
     t = model.transcoders
-    error = record.writes[layer][position].float()
-    if position < record.ignored:
-        return torch.zeros_like(error)
-    read = record.reads[layer][position]
-    error = error - t.layers[layer].b_dec.float() - t.layers[layer].skip(read).float()
+    error = caused(model, record, layer, slice(position, position + 1))[0]
     for reader in t.readers(layer):
         here = (record.features[:, 0] == reader) & (record.features[:, 1] == position)
         rows = t.layers[reader].decoder.rows(record.features[here, 2])[:, layer - reader].float()
         error -= (record.activations[here].float().to(rows.device) @ rows).to(error.device)
     return error
+
+
+def everything(model: ReplacementModel, record: Record, blocks: Sequence[FrozenBlock]) -> Placed:
+    """All tokens, features and errors of a prompt as one source."""
+    positions = torch.arange(record.positions)
+    owners = [0] * record.positions
+    pieces = [_placed(owners, 0, positions, record.embeddings.float())]
+    for layer, frozen in enumerate(blocks):
+        written = caused(model, record, layer, slice(0, record.positions))
+        above = frozen.write(written, positions)
+        pieces.append(_placed(owners, 2 * layer + 2, positions, above))
+    return _joined(pieces, "sources")
 
 
 def targets_of(

@@ -7,8 +7,9 @@ Kamath et al. 2025, *Tracing Attention Computation Through Feature Interactions*
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from circuit_nb.attribution.ends import Reader, Source, record_of, sources_of, targets_of
-from circuit_nb.frozen.ascent import Placed, ascend, descend
+from circuit_nb.frozen.ascent import Level, ascend, descend
 from circuit_nb.frozen.block import FrozenBlock
 from circuit_nb.frozen.buffer import Buffer
 from circuit_nb.graph import AttributionGraph
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 
 KEPT_BYTES = 2**29
-"""The most that is kept of a batch of targets, or that a batch of sources takes."""
+"""The most that is kept of what is carried first."""
 SHARE_OF_MEMORY = 0.2
-"""How much of the free memory either may take."""
+"""How much of the free memory it may take."""
+CARRIED_BYTES = 2**22
+"""Vectors carried at once beside it: with more they leave the caches."""
 
 
 class HeadFlow(NamedTuple):
@@ -126,86 +129,60 @@ def heads(
     blocks = [FrozenBlock(model, record, layer) for layer in range(len(model.blocks))]
     wrote = sources_of(model, record, blocks, sources)
     reads = targets_of(model, graph, record, blocks, targets)
-    shape = (len(targets), len(sources), len(blocks), len(model.blocks[0].W_O))
-    found = (torch.zeros(shape[:2]), torch.zeros(shape), torch.zeros(shape[:3]))
-    first = int(wrote.positions.min())
-    length = max(1, 1 + int(reads.positions.max()) - first)
-    one = 4 * length * (record.embeddings.shape[1] + model.blocks[0].W_O[..., 0].numel())
-    most = min(KEPT_BYTES, int(SHARE_OF_MEMORY * free_memory(model.device))) // one
-    for t in _batches(reads, len(targets), most // len(blocks)):
-        sunk = _sink(blocks, reads.of(t), len(t), wrote, len(sources), first)
-        for s in _batches(wrote, len(sources), most // 4):
-            for whole, part in zip(found, _meet(blocks, sunk, wrote.of(s), s), strict=True):
-                whole[t[:, None], s] = part
-    return Heads(tuple(targets), tuple(sources), *(x.numpy() for x in found))
+    first, last = int(wrote.positions.min()), int(reads.positions.max())
+    edges = torch.zeros(len(targets), len(sources))
+    flows = torch.zeros(*edges.shape, len(blocks), len(model.blocks[0].W_O))
+
+    def rising(s: Tensor) -> Iterator[Level]:
+        some = wrote.of(s).within(first, last)
+        begin = int(some.positions.min()) if len(some.positions) else last
+        return ascend(blocks, some, len(s), begin, last)
+
+    def sinking(t: Tensor) -> Iterator[Level]:
+        some = reads.of(t).within(first, last)
+        end = int(some.positions.max()) if len(some.positions) else first
+        edges[t] = 0
+        for level in descend(blocks, some, len(t), first, end):
+            edges[t] += wrote.meet(level.depth, level.x, level.first, len(sources)).T
+            yield level
+
+    # Of sources and targets the fewer are carried first, and what they are at every block is kept.
+    up = len(sources), wrote, rising
+    down = len(targets), reads, sinking
+    (n_few, few, carry_few), (n_many, many, carry_many) = sorted((up, down), key=itemgetter(0))
+    keep, carry = _sizes(model, max(1, last + 1 - first))
+    for a in few.batches(n_few, keep):
+        kept = {x.depth // 2: x for x in carry_few(a) if x.at_values is not None}
+        for b in many.batches(n_many, carry):
+            for level in carry_many(b):
+                other = kept.get(level.depth // 2)
+                if level.at_values is None or other is None:
+                    continue
+                if few is reads:
+                    flows[a[:, None], b, level.depth // 2] = _through(level, other)
+                else:
+                    flows[b[:, None], a, level.depth // 2] = _through(other, level)
+    past = edges[..., None] - flows.sum(-1)
+    return Heads(tuple(targets), tuple(sources), *(x.numpy() for x in (edges, flows, past)))
 
 
-def _batches(placed: Placed, n: int, size: int) -> Sequence[Tensor]:
-    """Owners, n of them, in batches of those that begin at like positions."""
-    first = torch.full((n,), torch.iinfo(torch.int64).max)
-    first.scatter_reduce_(0, placed.owners, placed.positions, "amin")
-    return torch.argsort(first, stable=True).split(max(1, size))
+def _sizes(model: ReplacementModel, length: int) -> tuple[int, int]:
+    """How many vectors are kept at every block at a time, and how many carried."""
+    heads, width, d_model = model.blocks[0].W_O.shape
+    room = min(KEPT_BYTES, int(SHARE_OF_MEMORY * free_memory(model.device)))
+    kept = room // (4 * length * heads * width * len(model.blocks))
+    return max(1, kept), max(1, min(CARRIED_BYTES, room) // (4 * length * d_model))
 
 
-@dataclass(frozen=True)
-class _Sunk:
-    """A batch of targets, carried down to the embeddings."""
-
-    reads: Placed
-    n: int
-    first: int
-    """First position carried."""
-    last: int
-    levels: dict[int, tuple[Tensor, Tensor]]
-    """Of each block, `Sinking.by_head` and `Sinking.past`."""
-    direct: Tensor
-    """What they read of what sources wrote, (blocks + 1, targets, sources) by half its depth."""
-
-
-def _sink(
-    blocks: Sequence[FrozenBlock], reads: Placed, n: int, wrote: Placed, n_sources: int, first: int
-) -> _Sunk:
-    last = max(int(reads.positions.max()), first)
-    reads = reads.within(first, last)
-    levels: dict[int, tuple[Tensor, Tensor]] = {}
-    direct = torch.zeros(len(blocks) + 1, n, n_sources)
-    for level in descend(blocks, reads, n, first, last):
-        direct[level.layer + 1] = wrote.meet(2 * level.layer + 2, level.above, first, n_sources).T
-        levels[level.layer] = (level.by_head, level.past)
-    return _Sunk(reads, n, first, last, levels, direct)
-
-
-def _meet(
-    blocks: Sequence[FrozenBlock], sunk: _Sunk, wrote: Placed, owners: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """A batch of sources, carried up to a batch of targets.
-
-    Returns:
-        Edges (targets, sources), flows (targets, sources, blocks, heads), and what goes past
-        attention (targets, sources, blocks): what is written above it, what is read below it, and
-        what is carried past it.
-    """
-    direct = sunk.direct[:, :, owners]
-    written_above = direct.flip(0).cumsum(0).flip(0)[1:]
-    flows = torch.zeros(*direct.shape[1:], len(blocks), len(blocks[0].block.W_O))
-    past, read_below = written_above.clone(), torch.zeros(direct.shape[1:])
-    top = int(sunk.reads.depths.max()) if len(sunk.reads.owners) else 0
-    wrote = wrote.within(sunk.first, sunk.last)
-    first = int(wrote.positions.min()) if len(wrote.positions) else sunk.last
-    cut = first - sunk.first
-    for level in ascend(blocks, wrote, len(owners), first, sunk.last):
-        k = level.layer
-        read_below += sunk.reads.meet(2 * k, level.entering, first, sunk.n)
-        if 2 * k >= top:
-            past[k:] += read_below
-            break
-        by_head, beside = sunk.levels[k]
-        carried = torch.einsum("qtd,qsd->ts", beside[cut:], level.entering)
-        past[k] += read_below + carried.cpu()
-        through = torch.einsum("kqgtd,kqgsd->tskg", by_head[:, cut:], level.by_head)
-        flows[:, :, k] = through.flatten(2).cpu()
-        read_below += sunk.reads.meet(2 * k + 1, level.between, first, sunk.n)
-    return direct.sum(0), flows, past.permute(1, 2, 0)
+def _through(up: Level, down: Level) -> Tensor:
+    """What each head of a block moves of sources to targets, (targets, sources, heads)."""
+    assert up.at_values is not None and down.at_values is not None
+    first = max(up.first, down.first)
+    values, back = up.at_values[:, first - up.first :], down.at_values[:, first - down.first :]
+    length = min(values.shape[1], back.shape[1])
+    back = back[:, :length].unflatten(0, (len(values), -1))
+    found = torch.einsum("kpsd,kgptd->tskg", values[:, :length], back)
+    return found.flatten(2).cpu()
 
 
 @torch.inference_mode()
@@ -236,15 +213,17 @@ def between(
     wrote = sources_of(model, record, blocks, [source])
     reads = targets_of(model, graph, record, blocks, [target])
     last = record.positions - 1
-    up = next((x for x in ascend(blocks, wrote, 1, 0, last) if x.layer == layer), None)
-    down = next((x for x in descend(blocks, reads, 1, 0, last) if x.layer == layer), None)
-    if up is None or down is None:
+    ups = ascend(blocks, wrote, 1, 0, last)
+    downs = descend(blocks, reads, 1, 0, last)
+    up = next((x for x in ups if x.depth == 2 * layer), None)
+    down = next((x for x in downs if x.depth == 2 * layer + 1), None)
+    if up is None or up.at_values is None or down is None:
         return np.zeros((last + 1, last + 1), dtype=np.float32)
     attention = blocks[layer].attention(last + 1, Buffer())
     kv_head, member = divmod(head, attention.group)
-    values = up.entering[:, 0] @ attention.out_of_values[kv_head].T
     pattern = attention.pattern[kv_head].view(last + 1, attention.group, last + 1)[:, member]
-    return (pattern * (down.by_head[kv_head, :, member, 0] @ values.T)).cpu().numpy()
+    by_head = attention.heads(down.x)[head, :, 0]
+    return (pattern * (by_head @ up.at_values[kv_head, :, 0].T)).cpu().numpy()
 
 
 def check_head(model: ReplacementModel, layer: int, head: int) -> None:

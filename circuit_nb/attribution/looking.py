@@ -17,9 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from circuit_nb.attribution.ends import numbers_of, record_of, sources_of
+from circuit_nb.attribution.ends import everything, numbers_of, record_of, sources_of
 from circuit_nb.attribution.heads import check_head
-from circuit_nb.frozen.ascent import Placed, ascend, biases, descend
+from circuit_nb.frozen.ascent import Placed, ascend, descend
 from circuit_nb.frozen.block import FrozenBlock
 from circuit_nb.frozen.descent import Arrival
 from circuit_nb.frozen.scores import HeadScores, head_scores
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 Floats = npt.NDArray[np.float32]
+
+CARRIED = 5
+"""Nodes of the table carried at once, from the first position of any of them."""
 
 
 @dataclass(frozen=True)
@@ -139,14 +142,15 @@ def looking(
     weights = _weights(scores, query, key, contrast)
     q = scores.query(scores.stream)[query] + scores.query.constant()[query]
     k = weights @ (scores.key(scores.stream) + scores.key.constant())
-    bias = biases(model, record, [layer])[layer]
+    blocks = [FrozenBlock(model, record, number) for number in range(len(model.blocks))]
+    everywhere = everything(model, record, blocks)
+    bias = scores.stream - _carried(blocks, everywhere, 1, layer, record.positions)[0]
     q_bias = scores.query(bias)[query] + scores.query.constant()[query]
     k_bias = weights @ (scores.key(bias) + scores.key.constant())
-    blocks = [FrozenBlock(model, record, number) for number in range(len(model.blocks))]
     rows = _rows(scores, 2 * layer, query, weights, q, k)
     shares, left_out = _shares(model, graph, record, blocks, rows)
     best = [_largest(graph, row, top) for row in shares]
-    carried = _carried(model, record, blocks, [*best[0], *best[1]], layer)
+    carried = _table(model, record, blocks, best, layer)
     asked = scores.query(carried)[: len(best[0]), query]
     answered = torch.einsum("p,npd->nd", weights, scores.key(carried)[len(best[0]) :])
     queries = torch.cat([asked, (q - q_bias - asked.sum(0))[None], q_bias[None]])
@@ -229,13 +233,14 @@ def _shares(
     found = torch.zeros(2, columns.n, device=sources.device)
     here = torch.arange(n).repeat_interleave(2)
     for level in descend(blocks, rows, 2, 0, n - 1):
-        if level.layer < 0:
-            own = record.embeddings.float()[:, None].to(level.above.device)
-            found[:, columns.tokens] += (level.above * own).sum(-1).T.to(found.device)
-        else:
-            written = blocks[level.layer].write_back(level.above.flatten(0, 1), here)
-            written = written.view(level.above.shape)[record.prefix :]
-            sources.contract(Arrival(level.layer, [written]), [found])
+        if level.depth == 0:
+            own = record.embeddings.float()[:, None].to(level.x.device)
+            found[:, columns.tokens] += (level.x * own).sum(-1).T.to(found.device)
+        elif level.depth % 2 == 0:
+            layer = level.depth // 2 - 1
+            written = blocks[layer].write_back(level.x.flatten(0, 1), here)
+            written = written.view(level.x.shape)[record.prefix :]
+            sources.contract(Arrival(layer, [written]), [found])
     numbers = numbers_of(record, graph.features.tolist())
     errors = columns.errors[tuple(torch.from_numpy(graph.errors).T)]
     places = torch.cat([columns.features[numbers], errors, columns.tokens])
@@ -251,16 +256,30 @@ def _largest(graph: AttributionGraph, shares: Floats, top: int) -> tuple[Node, .
     return tuple(graph.nodes[i] for i in order.tolist() if shares[i])
 
 
-def _carried(
+def _table(
     model: ReplacementModel,
     record: Record,
     blocks: Sequence[FrozenBlock],
-    nodes: Sequence[Node],
+    best: Sequence[Sequence[Node]],
     layer: int,
 ) -> Tensor:
-    """What nodes have in the stream that enters a block, (nodes, positions, d_model)."""
-    n = record.positions
+    """What nodes have in the stream that enters a block, (nodes, positions, d_model): of those that
+    asked, then of those that answered. Nodes of like positions are carried together."""
+    nodes = list(dict.fromkeys([*best[0], *best[1]]))
+    found = record.embeddings.new_zeros(len(nodes), *record.embeddings.shape, dtype=torch.float32)
     if not nodes:
-        return record.embeddings.new_zeros(0, *record.embeddings.shape)
-    levels = ascend(blocks, sources_of(model, record, blocks, nodes), len(nodes), 0, n - 1)
-    return next(level.entering for level in levels if level.layer == layer).transpose(0, 1)
+        return found
+    wrote = sources_of(model, record, blocks, nodes)
+    for some in wrote.batches(len(nodes), CARRIED):
+        found[some] = _carried(blocks, wrote.of(some), len(some), layer, record.positions)
+    return found[[nodes.index(node) for node in [*best[0], *best[1]]]]
+
+
+def _carried(
+    blocks: Sequence[FrozenBlock], wrote: Placed, n: int, layer: int, positions: int
+) -> Tensor:
+    """What n sources have in the stream that enters a block, (n, positions, d_model)."""
+    first = int(wrote.positions.min())
+    levels = ascend(blocks[: layer + 1], wrote, n, first, positions - 1)
+    x = next(level.x for level in levels if level.depth == 2 * layer)
+    return torch.nn.functional.pad(x.transpose(0, 1), (0, 0, first, 0))

@@ -13,16 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from circuit_nb.frozen.block import Attention, FrozenBlock
+from circuit_nb.frozen.block import FrozenBlock
 from circuit_nb.frozen.buffer import Buffer
-from circuit_nb.model.record import Record
-from circuit_nb.model.replacement import Hook, ReplacementModel
 
 
 @dataclass(frozen=True)
@@ -45,9 +42,19 @@ class Placed:
         number = number[self.owners]
         return replace(self._where(number >= 0), owners=number[number >= 0])
 
+    def batches(self, n: int, size: int) -> Sequence[Tensor]:
+        """The owners, n of them, in batches of those at like positions."""
+        positions = torch.zeros(n, dtype=torch.int64)
+        positions[self.owners] = self.positions
+        return torch.argsort(positions, stable=True).split(size)
+
     def within(self, first: int, last: int) -> Placed:
         """Those at positions from one to another, both included."""
         return self._where((self.positions >= first) & (self.positions <= last))
+
+    @cached_property
+    def _by_depth(self) -> dict[int, Placed]:
+        return {d: self._where(self.depths == d) for d in self.depths.unique().tolist()}
 
     def _where(self, mask: Tensor) -> Placed:
         vectors = self.vectors[mask.to(self.vectors.device)]
@@ -61,8 +68,8 @@ class Placed:
             into: Changed in place.
             first: The position that it begins with.
         """
-        here = self._where(self.depths == depth)
-        if len(here.owners):
+        here = self._by_depth.get(depth)
+        if here is not None:
             where = ((here.positions - first).to(into.device), here.owners.to(into.device))
             into.index_put_(where, here.vectors.to(into.device), accumulate=True)
         return into
@@ -80,9 +87,9 @@ class Placed:
             (owners, others) on the CPU.
         """
         found = torch.zeros(n, carried.shape[1])
-        inside = self.within(first, first + len(carried) - 1)
-        here = inside._where(inside.depths == depth)
-        if len(here.owners):
+        here = self._by_depth.get(depth)
+        if here is not None:
+            here = here.within(first, first + len(carried) - 1)
             there = carried[(here.positions - first).to(carried.device)]
             products = torch.bmm(there, here.vectors[:, :, None].to(carried.device))
             found.index_add_(0, here.owners, products[:, :, 0].cpu())
@@ -90,71 +97,23 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Rising:
-    """Sources where they enter a block, and where its attention has added to them."""
+class Level:
+    """What is carried, at one depth. It is changed in place for the next: use it before that."""
 
-    layer: int
-    """Number of blocks at the end."""
-    entering: Tensor
-    """(positions, sources, d_model), at depth 2 × layer."""
-    between: Tensor
-    """The same at depth 2 × layer + 1; what enters, in a parallel block and at the end."""
-    by_head: Tensor
-    """What the heads read of them, summed over keys, (key-value heads, positions, group, sources,
-    d_head)."""
-
-
-@dataclass(frozen=True)
-class Sinking:
-    """Targets where a block's attention writes, and above the block."""
-
-    layer: int
-    """-1 at the embeddings."""
-    above: Tensor
-    """(positions, targets, d_model), at depth 2 × (layer + 1)."""
-    by_head: Tensor
-    """Where attention writes, carried to its heads, in the shape of `Rising.by_head`."""
-    past: Tensor
-    """The same as `above` for what goes past attention, to where the block begins."""
-
-
-def by_query(attention: Attention, x: Tensor, first: int) -> Tensor:
-    """What a block's heads read, (key-value heads, positions, group, vectors, d_head), of vectors
-    (positions, vectors, d_model) that begin at a position."""
-    n, vectors, _ = x.shape
-    kv_heads, d_head, _ = attention.out_of_values.shape
-    values = torch.matmul(x.flatten(0, 1), attention.out_of_values.transpose(1, 2))
-    pattern = attention.pattern[:, first * attention.group :, first:]
-    read = torch.bmm(pattern, values.view(kv_heads, n, vectors * d_head))
-    return read.view(kv_heads, n, attention.group, vectors, d_head)
-
-
-def into_heads(attention: Attention, gradient: Tensor) -> Tensor:
-    """Gradients where a block's attention writes, carried to its heads: shapes as `by_query`."""
-    n, vectors, _ = gradient.shape
-    kv_heads, d_head, _ = attention.out_of_values.shape
-    by_head = (gradient @ attention.into_heads).view(n, vectors, kv_heads, -1, d_head)
-    return by_head.permute(2, 0, 3, 1, 4)
-
-
-def attend(attention: Attention, read: Tensor) -> Tensor:
-    """What attention adds to the residual stream, (positions, vectors, d_model), of `by_query`."""
-    return read.permute(1, 3, 0, 2, 4).flatten(2) @ attention.into_heads.T
-
-
-def attend_back(attention: Attention, by_head: Tensor, first: int) -> Tensor:
-    """The transpose of `by_query`: of `into_heads`, what comes to the keys."""
-    kv_heads, n, group, vectors, d_head = by_head.shape
-    pattern = attention.pattern[:, first * group :, first:].transpose(1, 2)
-    flat = by_head.reshape(kv_heads, n * group, vectors * d_head)
-    values = torch.bmm(pattern, flat).view(kv_heads, n * vectors, d_head)
-    back = torch.bmm(values, attention.out_of_values).sum(0)
-    return back.view(n, vectors, -1)
+    depth: int
+    first: int
+    """The position that it begins with."""
+    x: Tensor
+    """(positions, sources or targets, d_model)."""
+    at_values: Tensor | None = None
+    """Where sources enter a block, their shares in the values, (key-value heads, positions,
+    sources, d_head). Where the heads write, what comes to the values through each head, (heads,
+    positions, targets, d_head). Not kept in memory that is used again."""
 
 
 def ascend(
     blocks: Sequence[FrozenBlock], sources: Placed, n: int, first: int, last: int
-) -> Iterator[Rising]:
+) -> Iterator[Level]:
     """Carry what sources wrote up through the frozen model.
 
     Args:
@@ -165,7 +124,7 @@ def ascend(
         last: The last position that is asked for.
 
     Yields:
-        One `Rising` a block from the first that a source enters, and one at the end.
+        Every depth from where the first source enters a block to the end.
     """
     if not len(sources.owners):
         return
@@ -175,22 +134,28 @@ def ascend(
     device = blocks[min(start, len(blocks) - 1)].block.device
     x = sources.add(2 * start, torch.zeros(shape, device=device), first)
     for frozen in blocks[start:]:
-        x, layer = x.to(frozen.block.device), frozen.block.layer
+        x, depth, parallel = (
+            x.to(frozen.block.device),
+            2 * frozen.block.layer,
+            frozen.block.parallel,
+        )
         attention = frozen.attention(last + 1, scratch)
-        read = by_query(attention, x, first)
-        after = x + attend(attention, read)
-        if not frozen.block.parallel:
-            sources.add(2 * layer + 1, after, first)
-        between = x if frozen.block.parallel else after
-        yield Rising(layer, x, between, read)
-        x = after + frozen.skip(between.flatten(0, 1), here).view(shape)
-        sources.add(2 * layer + 2, x, first)
-    yield Rising(len(blocks), x, x, x.new_empty(0))
+        values = attention.values(x)
+        yield Level(depth, first, x, values)
+        skipped = frozen.skip(x.flatten(0, 1), here) if parallel else None
+        attention.add(values, first, x)
+        if not parallel:
+            yield Level(depth + 1, first, sources.add(depth + 1, x, first))
+            skipped = frozen.skip(x.flatten(0, 1), here)
+        if skipped is not None:
+            x += skipped.view(shape)
+        sources.add(depth + 2, x, first)
+    yield Level(2 * len(blocks), first, x)
 
 
 def descend(
     blocks: Sequence[FrozenBlock], targets: Placed, n: int, first: int, last: int
-) -> Iterator[Sinking]:
+) -> Iterator[Level]:
     """Carry what targets read down through the frozen model; the transpose of `ascend`.
 
     Args:
@@ -201,7 +166,8 @@ def descend(
         last: The last position of any of them.
 
     Yields:
-        One `Sinking` a block, from the first below a target, and one at the embeddings.
+        Every depth from above the first block below a target down to the embeddings. In a parallel
+        block, what attention writes stands where there would be a depth between.
     """
     if not len(targets.owners):
         return
@@ -211,55 +177,22 @@ def descend(
     g = torch.zeros(shape, device=blocks[max(start, 1) - 1].block.device)
     targets.add(2 * start, g, first)
     for frozen in reversed(blocks[:start]):
-        g, layer = g.to(frozen.block.device), frozen.block.layer
+        g, depth, parallel = (
+            g.to(frozen.block.device),
+            2 * frozen.block.layer,
+            frozen.block.parallel,
+        )
+        yield Level(depth + 2, first, g)
         skipped = frozen.skip_back(frozen.write_back(g.flatten(0, 1), here), here)
-        past = g if skipped is None else g + skipped.view(shape)
-        if not frozen.block.parallel:
-            past = targets.add(2 * layer + 1, past.clone() if past is g else past, first)
+        if not parallel:
+            if skipped is not None:
+                g += skipped.view(shape)
+            targets.add(depth + 1, g, first)
         attention = frozen.attention(last + 1, scratch)
-        by_head = into_heads(attention, g if frozen.block.parallel else past)
-        yield Sinking(layer, g, by_head, past)
-        back = attend_back(attention, by_head, first)
-        g = targets.add(2 * layer, past + back, first)
-    yield Sinking(-1, g, g.new_empty(0), g)
-
-
-def biases(model: ReplacementModel, record: Record, layers: Sequence[int]) -> dict[int, Tensor]:
-    """What biases alone put into the residual stream: one pass without tokens, features, errors.
-
-    Position embeddings count as biases, and so do the MLPs at ignored positions.
-
-    Args:
-        model: The model.
-        record: The recorded pass of the prompt.
-        layers: Blocks.
-
-    Returns:
-        Where the stream enters each of the blocks, (positions, d_model) in float32.
-    """
-    t, found, read = model.transcoders, dict[int, Tensor](), dict[int, Tensor]()
-    held = dict(record.scales)
-    held |= {b.hook("pattern"): p for b, p in zip(model.blocks, record.patterns, strict=True)}
-    held |= {"hook_embed": torch.zeros_like(record.embeddings)}
-
-    def hold(x: Tensor, hook: Any, value: Tensor) -> Tensor:
-        return value.to(x.dtype).expand_as(x)
-
-    def keep(x: Tensor, hook: Any, into: dict[int, Tensor], layer: int) -> None:
-        into[layer] = x[0]
-
-    def write(x: Tensor, hook: Any, layer: int) -> Tensor:
-        transcoder = t.layers[layer]
-        constant = transcoder.b_dec.expand_as(x[0]).clone().to(x.dtype)
-        early = slice(record.ignored)
-        skipped = transcoder.skip(record.reads[layer][early])
-        constant[early] = record.writes[layer][early] - skipped.to(x.dtype)
-        return (constant + transcoder.skip(read[layer]).to(x.dtype))[None]
-
-    hooks: list[Hook] = [(name, partial(hold, value=value)) for name, value in held.items()]
-    for layer, block in enumerate(model.blocks):
-        hooks.append((block.hook(t.input_hook), partial(keep, into=read, layer=layer)))
-        hooks.append((block.hook(t.output_hook), partial(write, layer=layer)))
-    enter = [(f"blocks.{k}.ln1.hook_in", partial(keep, into=found, layer=k)) for k in layers]
-    model.run(record.token_ids[None], hooks + enter, last_only=True)
-    return {layer: x.float() for layer, x in found.items()}
+        at_values = attention.to_values(attention.heads(g), first)
+        yield Level(depth + 1, first, g, at_values)
+        if parallel and skipped is not None:
+            g += skipped.view(shape)
+        attention.add_back(at_values, g)
+        targets.add(depth, g, first)
+    yield Level(0, first, g)

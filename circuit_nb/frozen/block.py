@@ -38,6 +38,51 @@ class Attention:
         kv_heads, d_head, _ = self.out_of_values.shape
         return self.into_heads.shape[1] // (kv_heads * d_head)
 
+    def values(self, x: Tensor) -> Tensor:
+        """The shares that vectors (positions, n, d_model) have in the values,
+        (key-value heads, positions, n, d_head)."""
+        found = torch.matmul(x.flatten(0, 1), self.out_of_values.transpose(1, 2))
+        return found.view(len(found), len(x), -1, found.shape[2])
+
+    def add(self, values: Tensor, first: int, into: Tensor) -> None:
+        """Add what attention makes of values to the residual stream, (positions, n, d_model).
+
+        Args:
+            values: As `values` gives them.
+            first: The position that they begin with.
+            into: Changed in place.
+        """
+        kv_heads, positions, n, d_head = values.shape
+        pattern = self.pattern[:, first * self.group :, first:]
+        read = torch.bmm(pattern, values.view(kv_heads, positions, n * d_head))
+        read = read.view(kv_heads, positions, self.group, n, d_head).permute(1, 3, 0, 2, 4)
+        into.flatten(0, 1).addmm_(read.reshape(positions * n, -1), self.into_heads.T)
+
+    def heads(self, gradient: Tensor) -> Tensor:
+        """Gradients where attention writes, (positions, n, d_model), carried to its heads,
+        (heads, positions, n, d_head)."""
+        positions, n, _ = gradient.shape
+        by_head = gradient.flatten(0, 1) @ self.into_heads
+        by_head = by_head.view(positions, n, -1, self.out_of_values.shape[1])
+        return by_head.permute(2, 0, 1, 3)
+
+    def to_values(self, by_head: Tensor, first: int) -> Tensor:
+        """From the heads to the values that they attend to, each head by itself; shapes as `heads`
+        gives them."""
+        n_heads, positions, n, d_head = by_head.shape
+        pattern = self.pattern.view(len(self.pattern), -1, self.group, self.pattern.shape[2])
+        pattern = pattern.transpose(1, 2).flatten(0, 1)[:, first:, first:].transpose(1, 2)
+        flat = by_head.reshape(n_heads, positions, n * d_head)
+        return torch.bmm(pattern, flat).view(by_head.shape)
+
+    def add_back(self, at_values: Tensor, into: Tensor) -> None:
+        """Add gradients at the values, as `to_values` gives them, to those of the residual stream,
+        (positions, n, d_model), in place."""
+        kv_heads, d_head, _ = self.out_of_values.shape
+        summed = at_values.view(kv_heads, self.group, -1, d_head).sum(1)
+        for own, weight in zip(summed, self.out_of_values, strict=True):
+            into.flatten(0, 1).addmm_(own, weight)
+
 
 class FrozenBlock:
     """One block.
@@ -93,10 +138,10 @@ class FrozenBlock:
         W_skip = self.transcoder.W_skip
         return None if W_skip is None else self.read_back(written @ W_skip.float(), where)
 
-    def skip(self, x: Tensor, where: Tensor) -> Tensor:
-        """The skip path itself, from residual stream to residual stream."""
+    def skip(self, x: Tensor, where: Tensor) -> Tensor | None:
+        """The skip path itself, from residual stream to residual stream; `None` without one."""
         if self.transcoder.W_skip is None:
-            return x.new_zeros(x.shape)
+            return None
         if self.input_hook != "hook_resid_mid":
             norm, scale = self.block.mlp_norm, self._scale(self.block.mlp_norm, where)
             plain = self.input_hook == "ln2.hook_normalized"

@@ -191,12 +191,19 @@ class Sources:
             reconstructed: What the features write there, (positions, d_model).
         """
         here = slice(self.record.prefix + span.start, self.record.prefix + span.stop)
-        transcoder = self.model.transcoders.layers[layer]
-        written, read = self.record.writes[layer][here], self.record.reads[layer][here]
-        bias = transcoder.b_dec.float() + transcoder.skip(read)
-        errors = written.float() - bias - reconstructed
+        errors = caused(self.model, self.record, layer, here) - reconstructed
         errors[: max(0, self.record.ignored - here.start)] = 0
         return errors
+
+
+def caused(model: ReplacementModel, record: Record, layer: int, positions: slice) -> Tensor:
+    """What features and errors together make an MLP write, (positions, d_model): all but bias and
+    skip path, and nothing where positions are ignored."""
+    transcoder = model.transcoders.layers[layer]
+    written, read = record.writes[layer][positions], record.reads[layer][positions]
+    found = written.float() - (transcoder.b_dec.float() + transcoder.skip(read))
+    found[: max(0, record.ignored - positions.start)] = 0
+    return found
 
 
 def _add_products(gradient: Sequence[Tensor], written: _Written, into: Tensor) -> None:

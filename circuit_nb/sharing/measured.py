@@ -6,13 +6,13 @@ Nothing is computed for it; what nobody asked for is not there, and the page say
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from circuit_nb.figures.subgraph import Group
-from circuit_nb.graph import Node
+from circuit_nb.graph import Feature, Node, Supernode
 from circuit_nb.panels.attending import carriers_of
 from circuit_nb.panels.session import Session
 from circuit_nb.panels.state import Identity
@@ -20,7 +20,8 @@ from circuit_nb.panels.trials import effect_text
 from circuit_nb.sharing.page import short
 
 if TYPE_CHECKING:
-    from circuit_nb.evidence import Combinations, Faithfulness, Sweep, Verified
+    from circuit_nb.evidence import Faithfulness
+    from circuit_nb.evidence.keeping import Control
 
 Json: TypeAlias = "dict[str, Any]"
 Floats: TypeAlias = "npt.NDArray[np.floating[Any]]"
@@ -38,80 +39,58 @@ def evidence_data(session: Session, boxes: Sequence[Group]) -> Json | None:
     swept = [part for part in trials.parts if Identity.of(part) in found.sweeps]
     if kept is None and found.combinations is None and not swept:
         return None
-    needs = None if kept is None else zip(kept.without, kept.needed, strict=True)
+
+    def part_data(i: int, part: Supernode | Feature) -> Json:
+        alone, predicted = effects.get(part, (None, None))
+        return {
+            "box": boxes.index(part),
+            "name": trials.names[i],
+            "without": None if kept is None else short(kept.without[i]),
+            "needed": None if kept is None else bool(kept.needed[i]),
+            "alone": short(alone),
+            "predicted": short(predicted),
+            "badge": None if alone is None else effect_text(alone, predicted),
+        }
+
     return {
-        "parts": [
+        "parts": [part_data(i, part) for i, part in enumerate(trials.parts)],
+        "kept": None if kept is None else _kept(kept),
+        "verified": _told(found.verified, "correlation", "slope"),
+        "combinations": _told(found.combinations, "label", "on", "metric", "answers", "shapley"),
+        "sweeps": [
             {
                 "box": boxes.index(part),
-                "name": name,
-                **_needed(*(next(needs) if needs is not None else (None, None))),
-                **_effect(*effects.get(part, (None, None))),
+                **(_told(trials.sweep(part), "multipliers", "tokens", "probabilities") or {}),
             }
-            for part, name in zip(trials.parts, trials.names, strict=True)
+            for part in swept
         ],
-        "kept": None if kept is None else _kept(kept),
-        "verified": None if found.verified is None else _verified(found.verified),
-        "combinations": None if found.combinations is None else _combined(found.combinations),
-        "sweeps": [_swept(boxes.index(part), trials.sweep(part)) for part in swept],
     }
 
 
-def _needed(without: float | None, needed: bool | None) -> Json:
-    return {"without": short(without), "needed": None if needed is None else bool(needed)}
+def _told(found: object, *names: str) -> Json | None:
+    """A result in words, and its attributes of these names; None where there is none."""
+    if found is None:
+        return None
+    return {"text": str(found), **{name: _plain(getattr(found, name)) for name in names}}
 
 
-def _effect(alone: float | None, predicted: float | None) -> Json:
-    badge = None if alone is None else effect_text(alone, predicted)
-    return {"alone": short(alone), "predicted": short(predicted), "badge": badge}
-
-
-def _kept(kept: Faithfulness) -> Json:
-    curve, (low, high) = kept.curve, kept.control.interval
-    return {
-        "text": str(kept),
-        "label": kept.label,
-        "ablation": kept.ablation,
-        "share": short(kept.faithfulness),
-        "left": short(kept.completeness),
-        "features": [kept.n_features, kept.n_active],
-        "random": [short(v) for v in (kept.control.mean, low, high)],
+def _kept(kept: Faithfulness) -> Json | None:
+    names = ("label", "ablation", "faithfulness", "completeness", "n_features", "n_active")
+    told = _told(kept, *names, "cpr", "cmd")
+    return told and {
+        **told,
+        "random": _random(kept.control),
         "curve": {
-            "sizes": _list(curve.sizes),
-            "values": _list(curve.values),
-            "random": [_list(v) for v in (curve.control.mean, *curve.control.interval)],
-            "cpr": short(kept.cpr),
-            "cmd": short(kept.cmd),
+            "sizes": _plain(kept.curve.sizes),
+            "values": _plain(kept.curve.values),
+            "random": _random(kept.curve.control),
         },
     }
 
 
-def _verified(found: Verified) -> Json:
-    return {
-        "text": str(found),
-        "correlation": short(found.correlation),
-        "slope": short(found.slope),
-    }
-
-
-def _combined(found: Combinations) -> Json:
-    return {
-        "text": str(found),
-        "label": found.label,
-        "on": found.on.astype(int).tolist(),
-        "metric": _list(found.metric),
-        "answers": list(found.answers),
-        "shapley": _list(found.shapley),
-    }
-
-
-def _swept(box: int, found: Sweep) -> Json:
-    return {
-        "box": box,
-        "text": str(found),
-        "multipliers": _list(found.multipliers),
-        "tokens": list(found.tokens),
-        "probabilities": [_list(column) for column in found.probabilities.T],
-    }
+def _random(control: Control) -> list[Any]:
+    """Mean, and between which values 95 % lie."""
+    return [_plain(values) for values in (control.mean, *control.interval)]
 
 
 def attention_data(session: Session, numbers: Mapping[int, int]) -> Json | None:
@@ -154,7 +133,7 @@ def attention_data(session: Session, numbers: Mapping[int, int]) -> Json | None:
                 "text": asked.sentence(found),
                 "score": short(found.score),
                 "soft_cap": short(found.soft_cap),
-                "pattern": _list(asked.pattern_of(layer, head)[query, : query + 1]),
+                "pattern": _plain(asked.pattern_of(layer, head)[query, : query + 1]),
                 **{
                     side: [[name, short(value)] for name, value in rows]
                     for side, rows in asked.reasons(found).items()
@@ -178,11 +157,15 @@ def _moved(session: Session, edge: list[int], head: tuple[int, int], moved: Floa
     return {
         "edge": edge,
         "head": list(head),
-        "sent": _list(sent),
+        "sent": _plain(sent),
         "query": query,
-        "pattern": _list(pattern),
+        "pattern": _plain(pattern),
     }
 
 
-def _list(values: Floats) -> list[float | None]:
-    return [short(value) for value in values.tolist()]
+def _plain(value: Any) -> Any:
+    """Arrays and numbers of a result as JSON values."""
+    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in cast("Sequence[Any]", value)]
+    return short(value) if isinstance(value, float) else value

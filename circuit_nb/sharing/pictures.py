@@ -91,7 +91,7 @@ def _picture(scene: Scene, numbers: Numbers) -> dict[str, Any]:
     def at(x: float, y: float) -> list[float]:
         return [area.x(view.across(x)), area.y(view.up(y))]
 
-    placed = view.placement
+    placed, below, beside = view.placement, area.bottom + 16, area.left - 7
     drawn = [n for n in view.numbers.tolist() if view.drawn[n] and n in numbers]
     return {
         "kept": view.kept,
@@ -101,14 +101,8 @@ def _picture(scene: Scene, numbers: Numbers) -> dict[str, Any]:
         "summary": view.summary,
         "aslant": placed.aslant,
         "ticks": [
-            *(
-                _tick(layout["xaxis"], i, area.x(v), area.bottom + 16, "below")
-                for i, v in _ticks(layout, "xaxis")
-            ),
-            *(
-                _tick(layout["yaxis"], i, area.left - 7, area.y(v) + 4, "beside")
-                for i, v in _ticks(layout, "yaxis")
-            ),
+            *([area.x(v), below, "below", *told] for v, *told in _ticks(layout["xaxis"])),
+            *([beside, area.y(v) + 4, "beside", *told] for v, *told in _ticks(layout["yaxis"])),
         ],
         "lines": [
             [path_data(s, area), s["line"]["color"], s["line"]["width"], s["opacity"]]
@@ -135,13 +129,10 @@ def _picture(scene: Scene, numbers: Numbers) -> dict[str, Any]:
     }
 
 
-def _ticks(layout: dict[str, Any], axis: str) -> list[tuple[int, float]]:
-    return list(enumerate(layout[axis]["tickvals"]))
-
-
-def _tick(axis: dict[str, Any], i: int, x: float, y: float, side: str) -> list[Any]:
-    text = axis["ticktext"][i]
-    return [x, y, side, plain(text), text.startswith("<b>")]
+def _ticks(axis: dict[str, Any]) -> list[tuple[float, str, bool]]:
+    """Value, text, and whether it is bold."""
+    both = zip(axis["tickvals"], axis["ticktext"], strict=True)
+    return [(value, plain(text), text.startswith("<b>")) for value, text in both]
 
 
 def boxes(session: Session) -> tuple[Group, ...]:
@@ -155,14 +146,8 @@ def circuit_data(session: Session, numbers: Numbers) -> dict[str, Any]:
     graph = session.graph
     return {
         "boxes": [
-            {
-                "nodes": [
-                    numbers[n]
-                    for n in (graph.number(m) for m in _members(g) if m in graph)
-                    if n in numbers
-                ]
-            }
-            for g in groups
+            {"nodes": [numbers[n] for n in places if n in numbers]}
+            for places in ([graph.number(m) for m in _members(g) if m in graph] for g in groups)
         ],
         "layouts": [_layout(session, groups, *width) for width in WIDTHS] if groups else [],
     }

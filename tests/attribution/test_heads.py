@@ -32,8 +32,6 @@ def test_the_heads_of_each_block_and_what_goes_past_are_the_edge(
     found = _every(model, graph)
     largest = np.abs(graph.weights).max()
     assert np.abs(found.edges - graph.weights).max() < 1e-5 * largest
-    gap = found.flows.sum(-1) + found.past - found.edges[..., None]
-    assert np.abs(gap).max() < 1e-5 * largest
     assert np.abs(found.flows).max((0, 1)).min() > 0.01 * largest
     best = found.top(1)[0]
     moved = between(model, graph, best.source, best.target, best.layer, best.head)
@@ -45,16 +43,23 @@ def test_the_heads_of_each_block_and_what_goes_past_are_the_edge(
 def test_a_flow_is_what_the_edge_loses_without_the_head(family: str, tokenizer: Any) -> None:
     model = tiny(family, tokenizer, cross_layer=True, skip=True)
     graph = attribute(model, PROMPT, max_features=None, max_logits=3, progress=False)
-    found, record = _every(model, graph), model.record(PROMPT)
+    found = _every(model, graph)
     for layer, head in ((0, 1), (1, 3), (2, 0)):
-        patterns = [p.clone() for p in record.patterns]
-        patterns[layer][head] = 0
-        without = replace(record, patterns=tuple(patterns))
-        edges = autograd_edges(model, without, graph.target_ids.tolist()).numpy()
-        lost = graph.weights - edges
-        assert np.abs(lost).max() > 0.01 * np.abs(edges).max()
-        gap = np.abs(found.flows[:, :, layer, head] - lost).max()
-        assert gap < 2e-5 * np.abs(edges).max()
+        left = _edges_without(model, graph, layer, slice(head, head + 1))
+        lost, largest = graph.weights - left, np.abs(left).max()
+        assert np.abs(lost).max() > 0.01 * largest
+        assert np.abs(found.flows[:, :, layer, head] - lost).max() < 2e-5 * largest
+        past = _edges_without(model, graph, layer, slice(None))
+        assert np.abs(found.past[:, :, layer] - past).max() < 2e-5 * largest
+
+
+def _edges_without(model: Any, graph: Any, layer: int, heads: slice) -> np.ndarray:
+    """The graph's edges by backpropagation, where some heads of a block move nothing."""
+    record = model.record(PROMPT)
+    patterns = [p.clone() for p in record.patterns]
+    patterns[layer][heads] = 0
+    without = replace(record, patterns=tuple(patterns))
+    return autograd_edges(model, without, graph.target_ids.tolist()).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +72,31 @@ def graph(model: Any) -> Any:
     return attribute(model, PROMPT, max_features=None, max_logits=3, progress=False)
 
 
-def test_batches_change_nothing(model: Any, graph: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("constant", ["KEPT_BYTES", "CARRIED_BYTES"])
+def test_batches_change_nothing(
+    constant: str, model: Any, graph: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = _every(model, graph)
     # The function `heads` stands before its module on the way there.
-    monkeypatch.setattr(import_module("circuit_nb.attribution.heads"), "KEPT_BYTES", 50_000)
+    monkeypatch.setattr(import_module("circuit_nb.attribution.heads"), constant, 50_000)
     parts = _every(model, graph)
     for name in ("edges", "flows", "past"):
         largest = np.abs(whole.edges).max()
         assert np.abs(getattr(whole, name) - getattr(parts, name)).max() < 1e-5 * largest
+
+
+def test_more_sources_than_targets_or_fewer(model: Any, graph: Any) -> None:
+    """The fewer are kept while the others are carried: either way the flows are the same."""
+    sources = graph.nodes[: graph.blocks.tokens.stop]
+    targets = [graph.nodes[i] for i in graph.rows]
+    whole = heads(model, graph, sources, targets)
+    one = heads(model, graph, sources, targets[-1:])
+    other = heads(model, graph, sources[:1], targets)
+    largest = np.abs(whole.edges).max()
+    assert len(sources) > len(targets) > 1
+    for name in ("edges", "flows", "past"):
+        assert np.abs(getattr(whole, name)[-1:] - getattr(one, name)).max() < 1e-5 * largest
+        assert np.abs(getattr(whole, name)[:, :1] - getattr(other, name)).max() < 1e-5 * largest
 
 
 def test_a_supernode_is_the_sum_of_its_features(model: Any, graph: Any) -> None:

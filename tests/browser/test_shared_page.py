@@ -253,7 +253,8 @@ def test_every_panel_is_saved_as_svg_and_png(shown: Page) -> None:
         assert not [*drawn.findall(".//{*}foreignObject"), *drawn.findall(".//{*}script")]
     assert saved(shown, "circuit", "PNG")[:8] == b"\x89PNG\r\n\x1a\n"
     bars = ElementTree.fromstring(saved(shown, "feature", "SVG"))
-    assert {"rgb(0, 114, 178)", "rgb(213, 94, 0)"} <= {e.get("fill") for e in bars.findall(".//{*}rect")}
+    hues = {e.get("fill") for e in bars.findall(".//{*}rect")}
+    assert {"rgb(0, 114, 178)", "rgb(213, 94, 0)"} <= hues
     assert shown.locator("#panel select").count() == 1  # what was put in place is gone again
 
 
@@ -306,17 +307,17 @@ def test_what_was_measured_is_shown(
 
 def measured(page: sharing.Page, text: str) -> sharing.Page:
     """A page on which all that is measured is told in one text."""
-    curve = {"sizes": [0, 1], "values": [0, 1], "random": [[0, 1]] * 3, "cpr": 1, "cmd": 0}
+    curve = {"sizes": [0, 1], "values": [0, 1], "random": [[0, 1]] * 3}
     part = {"box": 0, "name": text, "without": 0.5, "needed": True, "badge": text}
     evidence = {
         "parts": [part],
-        "kept": {"text": text, "curve": curve},
+        "kept": {"text": text, "curve": curve, "cpr": 1, "cmd": 0},
         "verified": {"text": text},
         "combinations": {"text": text, "shapley": [1.0]},
         "sweeps": [
             {
                 **{"box": 0, "text": text, "tokens": [text], "multipliers": [0, 1]},
-                "probabilities": [[0.1, 0.9]],
+                "probabilities": [[0.1], [0.9]],
             }
         ],
     }

@@ -134,7 +134,7 @@ def test_what_was_measured_is_carried_along(
     kept, found = mine.trials.found.faithfulness, page.evidence
     assert kept is not None and found["combinations"] is None
     assert found["kept"]["text"] == str(kept)
-    assert found["kept"]["share"] == pytest.approx(kept.faithfulness, rel=1e-5)
+    assert found["kept"]["faithfulness"] == pytest.approx(kept.faithfulness, rel=1e-5)
     assert found["kept"]["random"][0] == pytest.approx(float(kept.control.mean), rel=1e-5)
     assert [p["without"] for p in found["parts"]] == pytest.approx(kept.without.tolist(), rel=1e-5)
     assert {p["name"]: p["badge"] for p in found["parts"]} == {

@@ -37,7 +37,7 @@ function evidenceTab() {
   const { kept, verified, combinations, parts, sweeps } = evidence, { raises, lowers, grey } = view.style;
   const told = (title, found, shown) => [head(title), ...(found ? [make("p", {}, found.text), ...shown(found)] : [empty(NOT)])];
   const named = (box) => parts.find((part) => part.box === box).name;
-  const curve = ({ curve: { sizes, values, random, cpr, cmd } }) => [chart(sizes.map(percent), [["most influential", values, raises],
+  const curve = ({ cpr, cmd, curve: { sizes, values, random } }) => [chart(sizes.map(percent), [["most influential", values, raises],
     ["random", random[0], grey], ["", random[1], grey, "2 3"], ["", random[2], grey, "2 3"]],
   `by share of the active features; CPR ${short(cpr)}, CMD ${short(cmd)}`)];
   const worth = ({ shapley }) => {
@@ -50,7 +50,7 @@ function evidenceTab() {
     ...told("predicted by the graph, and measured", verified, () => []),
     ...told("every combination of boxes; what each adds (Shapley)", combinations, worth), head("boxes turned up and down"),
     ...sweeps.flatMap((s) => [make("p", {}, s.text), chart(s.multipliers.map((m) => `×${minus(String(m))}`),
-      s.tokens.map((token, i) => [tokenText(token), s.probabilities[i], hues[i % hues.length]]), `next token, by the multiplier of ${named(s.box)}`)]),
+      s.tokens.map((token, i) => [tokenText(token), s.probabilities.map((at) => at[i]), hues[i % hues.length]]), `next token, by the multiplier of ${named(s.box)}`)]),
     ...(missing.length ? [empty(`Not computed of ${missing.join(", ")}.`)] : [])];
 }
 

@@ -1,6 +1,7 @@
-"""Many prompts: prompts a minute by engine, and how long a set of many graph files takes.
+"""Many prompts: prompts a minute by engine, kills in the middle, and sets of many graph files.
 
     python benchmarks/many.py --prompts 200 --files 10000
+    python benchmarks/many.py --prompts 200 --ray --kill
 
 Each engine writes to an empty folder, on the embedded model or, with `--folder`, on the SmolLM2 of
 `smollm.py`; all alternate with a plain loop of `attribute` in the same run, which is what ratios
@@ -10,10 +11,15 @@ are of. The time that processes and Ray need to start is counted.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +30,7 @@ from smollm import CITIES, prepare
 from circuit_nb import GraphSet, attribute, attribute_many, load
 from circuit_nb import files as writing
 from circuit_nb.atlas.world import load_world
-from circuit_nb.graphsets import Processes, Ray
+from circuit_nb.graphsets import Here, Processes, Ray
 from circuit_nb.graphsets.folder import Entry, Folder
 
 TEXT = "Fact: the capital of the state containing {city} is"
@@ -65,15 +71,10 @@ def engines(options: argparse.Namespace, model: Any, prompts: list[str], work: P
         assert len(found) == len(prompts), found.failures
 
     attribute(model, prompts[0], max_features=options.rows, progress=False)
-    kinds: dict[str, Any] = {
-        "loop": loop,
-        "here": lambda: engine("here", "here"),
-        "processes": lambda: engine(Processes(options.workers), "processes"),
-    }
-    if options.ray:
-        kinds["ray"] = lambda: engine(Ray(actors=options.workers), "ray")
+    runs: dict[str, Any] = {"loop": loop}
+    runs |= {name: partial(engine, kind, name) for name, kind in kinds(options).items()}
     base = None
-    for name, run in kinds.items():
+    for name, run in runs.items():
         start = time.perf_counter()
         with peak_memory_above() as peak:
             run()
@@ -82,6 +83,47 @@ def engines(options: argparse.Namespace, model: Any, prompts: list[str], work: P
         print(
             f"{name:10} {60 * len(prompts) / seconds:8.1f} prompts a minute "
             f"{base / seconds:5.2f} x the loop, {peak.value / 2**20:6.0f} MiB more here",
+            flush=True,
+        )
+
+
+def kinds(options: argparse.Namespace) -> dict[str, Any]:
+    """The engines by name."""
+    found = {"here": Here(), "processes": Processes(options.workers)}
+    return found | ({"ray": Ray(actors=options.workers)} if options.ray else {})
+
+
+def killed(options: argparse.Namespace, count: int, work: Path) -> None:
+    """Each engine killed in the middle and started again: are its files those of a whole run?
+
+    On one thread everywhere, as products are summed in another order by another number.
+    """
+
+    def begin(engine: str, folder: Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, __file__, *sys.argv[1:], "--into", str(folder), engine]
+        return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+    def there(folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.glob("[0-9a-f]*.safetensors")}
+
+    assert begin("here", work / "whole").wait() == 0
+    whole = there(work / "whole")
+    for engine in kinds(options):
+        folder = work / f"killed-{engine}"
+        run = begin(engine, folder)
+        while len(list(folder.glob("[0-9a-f]*.safetensors"))) < count // 2 and run.poll() is None:
+            time.sleep(0.01)
+        run.kill()
+        assert run.wait() == -signal.SIGKILL
+        time.sleep(2)  # workers that see that they are alone
+        before = there(folder)
+        assert begin(engine, folder).wait() == 0
+        after = there(folder)
+        same = sum(after[name] == whole[name] for name in whole)
+        print(
+            f"{engine:10} killed with {len(before)} of {count} files, all of them whole and left "
+            f"as they were: {before.items() <= after.items()}; started again, {len(after)} files, "
+            f"{same} of them bit for bit those of an unbroken run",
             flush=True,
         )
 
@@ -143,16 +185,26 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--files", type=int, default=0)
     parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--kill", action="store_true", help="kill each engine in the middle")
+    parser.add_argument("--into", nargs=2, metavar=("FOLDER", "ENGINE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.folder:
         prepare(options.folder)
         model = load(options.folder / "model", options.folder / "plt", device="cpu")
     else:
         model = load("atlas", device="cpu")
+    prompts = prompts_of(options.prompts, atlas=not options.folder)
+    if options.into:
+        folder, engine = options.into
+        kind = kinds(options)[engine]
+        attribute_many(model, prompts, folder, engine=kind, max_features=options.rows)
+        return
     work = Path(tempfile.mkdtemp())
     try:
-        if options.prompts:
-            engines(options, model, prompts_of(options.prompts, atlas=not options.folder), work)
+        if options.kill:
+            killed(options, len(prompts), work)
+        elif prompts:
+            engines(options, model, prompts, work)
         if options.files:
             files(options.files, work)
     finally:

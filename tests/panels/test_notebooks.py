@@ -16,7 +16,7 @@ from saved import OWN, is_live, outputs, shown, source_hash, stale
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("dallas_austin", "your_prompt", "published_graph")
-ALL = (*NAMES, "is_it_true", "gemma_tour")
+ALL = (*NAMES, "is_it_true", "many_prompts", "gemma_tour")
 LARGEST = 1_000_000
 """Bytes a notebook may have."""
 
@@ -116,7 +116,7 @@ def test_on_colab_the_first_cell_fetches_the_repository_and_runs_its_script(tmp_
     assert (tmp_path / "installed").exists()
 
 
-@pytest.mark.parametrize("name", (*NAMES, "is_it_true"))
+@pytest.mark.parametrize("name", (*NAMES, "is_it_true", "many_prompts"))
 def test_the_saved_outputs_are_what_the_notebook_shows(name: str, run) -> None:
     assert stale(read(name), run(name)) == [], "run tests/browser/save_notebooks.py"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -31,6 +32,11 @@ class Ablated:
     values: Floats
     """Activation of each when off, (n,)."""
 
+    @cached_property
+    def nodes(self) -> list[Feature]:
+        """The features as such."""
+        return [Feature(*row) for row in self.features.tolist()]
+
     def numbers(self, features: Sequence[Feature]) -> list[int]:
         """Where features stand.
 
@@ -51,7 +57,7 @@ class Ablated:
         off = np.flatnonzero(~kept)
         if not len(off):
             return []
-        others = Supernode("all others", self.features[off].tolist())
+        others = Supernode("all others", [self.nodes[number] for number in off.tolist()])
         return [Intervention.set(others, self.values[off].tolist())]
 
 
@@ -136,12 +142,18 @@ def matched(random: np.random.Generator, chosen: Mask, features: npt.NDArray[np.
         (~chosen, np.zeros_like(cells)),
         (chosen, np.zeros_like(cells)),
     ):
-        still: list[int] = []
-        for value in np.unique(key[waiting]):
-            wanted = waiting[key[waiting] == value]
-            there = np.flatnonzero(pool & ~drawn & (key == value))
-            n = min(len(wanted), len(there))
-            drawn[random.choice(there, n, replace=False)] = True
-            still += wanted[n:].tolist()
-        waiting = np.array(still, dtype=np.int64)
+        if not len(waiting):
+            break
+        there = random.permutation(np.flatnonzero(pool & ~drawn))
+        wanted, found = (np.bincount(key[x], minlength=key.max() + 1) for x in (waiting, there))
+        drawn[there[_before(key[there]) < wanted[key[there]]]] = True
+        waiting = waiting[_before(key[waiting]) >= found[key[waiting]]]
     return drawn
+
+
+def _before(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How many of the same stand before each, (n,)."""
+    order = np.argsort(keys, kind="stable")
+    ordered, counts = keys[order], np.empty_like(keys)
+    counts[order] = np.arange(len(keys)) - np.searchsorted(ordered, ordered)
+    return counts

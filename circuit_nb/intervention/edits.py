@@ -29,9 +29,21 @@ class Edit:
 
 
 def edits_of(
-    model: ReplacementModel, record: Record, row: int, interventions: Iterable[Intervention]
+    model: ReplacementModel,
+    record: Record,
+    row: int,
+    interventions: Iterable[Intervention],
+    checked: set[Feature],
 ) -> list[Edit]:
     """What interventions do in one row of a pass.
+
+    Args:
+        model: The model.
+        record: The unmodified pass of the prompt.
+        row: The row.
+        interventions: What is changed in it.
+        checked: Places that are known to be there; those found to be are added, so that many rows
+            of the same features cost one check each.
 
     Raises:
         ValueError: If the model has no such feature, or the prompt no such position.
@@ -39,7 +51,7 @@ def edits_of(
     found: dict[Feature, Edit] = {}
     lasting: list[Edit] = []
     for intervention in interventions:
-        for edit in _edits(model, record, row, intervention):
+        for edit in _edits(model, record, row, intervention, checked):
             if edit.generated:
                 lasting.append(edit)
             else:
@@ -48,7 +60,11 @@ def edits_of(
 
 
 def _edits(
-    model: ReplacementModel, record: Record, row: int, intervention: Intervention
+    model: ReplacementModel,
+    record: Record,
+    row: int,
+    intervention: Intervention,
+    checked: set[Feature],
 ) -> Iterator[Edit]:
     start = intervention.from_position
     for feature, value in zip(intervention.features, intervention.values, strict=True):
@@ -61,14 +77,22 @@ def _edits(
             later = replace(feature, position=start)
             yield Edit(row, later, value, intervention.relative, generated=True)
         for position in places:
-            place = replace(feature, position=position)
-            check_place(model, record, place)
-            if position < record.ignored:
-                raise ValueError(
-                    f"Position {position} is the special token the prompt begins with; its "
-                    f"features are ignored. Give a position from {record.ignored} on."
-                )
+            place = feature
+            if position != feature.position:
+                place = replace(feature, position=position)
+            if place not in checked:
+                _check(model, record, place)
+                checked.add(place)
             yield Edit(row, place, value, intervention.relative)
+
+
+def _check(model: ReplacementModel, record: Record, place: Feature) -> None:
+    check_place(model, record, place)
+    if place.position < record.ignored:
+        raise ValueError(
+            f"Position {place.position} is the special token the prompt begins with; its "
+            f"features are ignored. Give a position from {record.ignored} on."
+        )
 
 
 def _ended(edits: Sequence[Edit]) -> Iterator[Edit]:

@@ -169,11 +169,12 @@ def _patch(
     ]
     for edit in heads:
         edit.change.check(record)
+    checked = set[Feature]()
     edits = [
         edit
         for row, changes in enumerate(rows)
         for edit in edits_of(
-            model, record, row, [c for c in changes if isinstance(c, Intervention)]
+            model, record, row, [c for c in changes if isinstance(c, Intervention)], checked
         )
     ]
     return Patch(model, record, edits, freeze=freeze, watched=watched, heads=heads)

@@ -34,12 +34,11 @@ class Tokens:
     def __init__(self, blocks: Sequence[FrozenBlock], record: Record) -> None:
         self.prefix = record.prefix
         own = record.embeddings.float()
-        up = _carry_up(blocks, own[: self.prefix])
-        self.prefix_values = [
-            level.at_values.transpose(2, 3).flatten(0, 2)
-            for level in up
-            if level.at_values is not None
-        ]
+        self.prefix_values = [own.new_zeros(0, 0, device=b.block.device) for b in blocks]
+        for level in _carry_up(blocks, own[: self.prefix]):
+            if level.at_values is not None:
+                values = level.at_values.transpose(2, 3).flatten(0, 2)
+                self.prefix_values[level.depth // 2] = values
         # Where MLP and attention read the same place, rows of the first layer begin below both.
         fits = 4 * len(own) * own.numel() <= tuning.RAISED_BYTES
         self._above_attention = fits and not blocks[0].block.parallel

@@ -107,8 +107,8 @@ class EvidencePanel(Panel):
         k, found = len(trials.parts), trials.found
         self.measure.description = self._label("Measure", "measure", found.faithfulness is not None)
         self.measure.disabled = not (ready and k) or found.faithfulness is not None
-        if ready:  # how many runs is asked of what needs torch
-            tooltip(self.measure, f"{HOW}. {trials.runs('measure')} runs")
+        # How many runs is asked of what needs torch, which a model has brought.
+        tooltip(self.measure, f"{HOW}. {trials.runs('measure')} runs" if ready else f"{HOW}.")
         self.combine.description = self._label(
             "Combinations", "combine", found.combinations is not None
         )

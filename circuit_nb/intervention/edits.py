@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 from circuit_nb.graph import Feature
 from circuit_nb.intervention.change import Intervention
@@ -29,34 +30,21 @@ class Edit:
 
 
 def edits_of(
-    model: ReplacementModel,
-    record: Record,
-    row: int,
-    interventions: Iterable[Intervention],
-    checked: set[Feature],
+    model: ReplacementModel, record: Record, rows: Iterable[Iterable[object]]
 ) -> list[Edit]:
-    """What interventions do in one row of a pass.
-
-    Args:
-        model: The model.
-        record: The unmodified pass of the prompt.
-        row: The row.
-        interventions: What is changed in it.
-        checked: Places that are known to be there; those found to be are added, so that many rows
-            of the same features cost one check each.
+    """What the interventions on features do in each row of a pass.
 
     Raises:
         ValueError: If the model has no such feature, or the prompt no such position.
     """
-    found: dict[Feature, Edit] = {}
-    lasting: list[Edit] = []
-    for intervention in interventions:
-        for edit in _edits(model, record, row, intervention, checked):
-            if edit.generated:
-                lasting.append(edit)
-            else:
-                found[edit.feature] = edit
-    return [*found.values(), *_ended(lasting)]
+    check = cache(partial(_check, model, record))  # rows often hold the same features
+    edits: list[Edit] = []
+    for row, changes in enumerate(rows):
+        own = (change for change in changes if isinstance(change, Intervention))
+        every = [edit for one in own for edit in _edits(model, record, row, one, check)]
+        edits += {edit.feature: edit for edit in every if not edit.generated}.values()
+        edits += _ended([edit for edit in every if edit.generated])
+    return edits
 
 
 def _edits(
@@ -64,7 +52,7 @@ def _edits(
     record: Record,
     row: int,
     intervention: Intervention,
-    checked: set[Feature],
+    check: Callable[[Feature], None],
 ) -> Iterator[Edit]:
     start = intervention.from_position
     for feature, value in zip(intervention.features, intervention.values, strict=True):
@@ -77,12 +65,9 @@ def _edits(
             later = replace(feature, position=start)
             yield Edit(row, later, value, intervention.relative, generated=True)
         for position in places:
-            place = feature
-            if position != feature.position:
-                place = replace(feature, position=position)
-            if place not in checked:
-                _check(model, record, place)
-                checked.add(place)
+            same = position == feature.position
+            place = feature if same else replace(feature, position=position)
+            check(place)
             yield Edit(row, place, value, intervention.relative)
 
 

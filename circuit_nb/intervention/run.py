@@ -169,14 +169,7 @@ def _patch(
     ]
     for edit in heads:
         edit.change.check(record)
-    checked = set[Feature]()
-    edits = [
-        edit
-        for row, changes in enumerate(rows)
-        for edit in edits_of(
-            model, record, row, [c for c in changes if isinstance(c, Intervention)], checked
-        )
-    ]
+    edits = edits_of(model, record, rows)
     return Patch(model, record, edits, freeze=freeze, watched=watched, heads=heads)
 
 

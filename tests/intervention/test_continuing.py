@@ -85,7 +85,7 @@ def test_each_edit_ends_where_a_later_one_begins(model: Any) -> None:
     f, record = Feature(1, 5, 3), model.record(PROMPT)
     starts = (6, 12, 3, 20, 20)
     changes = [Intervention.set(f, i, from_position=s) for i, s in enumerate(starts)]
-    lasting = [e for e in edits_of(model, record, 0, changes, set()) if e.generated]
+    lasting = [e for e in edits_of(model, record, [changes]) if e.generated]
     for position in range(40):
         holding = [e.value for e in lasting if e.feature.position <= position < e.until]
         expected = [i for i, start in enumerate(starts) if start <= position]

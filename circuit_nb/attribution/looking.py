@@ -23,7 +23,7 @@ from circuit_nb.frozen.ascent import Placed, ascend, descend
 from circuit_nb.frozen.block import FrozenBlock
 from circuit_nb.frozen.descent import Arrival
 from circuit_nb.frozen.scores import HeadScores, head_scores
-from circuit_nb.frozen.written import Sources
+from circuit_nb.frozen.written import Decoders, Sources
 from circuit_nb.graph import AttributionGraph, Node
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel
@@ -228,7 +228,7 @@ def _shares(
     Returns:
         (2, n_features + n_errors + positions), and two numbers.
     """
-    sources = Sources(model, record)
+    sources = Sources(model, record, Decoders(model, [record]))
     columns, n = sources.columns, record.positions
     found = torch.zeros(2, columns.n, device=sources.device)
     here = torch.arange(n).repeat_interleave(2)

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 
-CARRIED = 5
-"""Nodes of the table carried at once, from the first position of any of them."""
-
 
 @dataclass(frozen=True)
 class Looking:
@@ -140,21 +137,13 @@ def looking(
     check_head(model, layer, head)
     scores = head_scores(model, record, layer, head)
     weights = _weights(scores, query, key, contrast)
-    q = scores.query(scores.stream)[query] + scores.query.constant()[query]
-    k = weights @ (scores.key(scores.stream) + scores.key.constant())
     blocks = [FrozenBlock(model, record, number) for number in range(len(model.blocks))]
-    everywhere = everything(model, record, blocks)
-    bias = scores.stream - _carried(blocks, everywhere, 1, layer, record.positions)[0]
-    q_bias = scores.query(bias)[query] + scores.query.constant()[query]
-    k_bias = weights @ (scores.key(bias) + scores.key.constant())
-    rows = _rows(scores, 2 * layer, query, weights, q, k)
-    shares, left_out = _shares(model, graph, record, blocks, rows)
-    best = [_largest(graph, row, top) for row in shares]
-    carried = _table(model, record, blocks, best, layer)
-    asked = scores.query(carried)[: len(best[0]), query]
-    answered = torch.einsum("p,npd->nd", weights, scores.key(carried)[len(best[0]) :])
-    queries = torch.cat([asked, (q - q_bias - asked.sum(0))[None], q_bias[None]])
-    keys = torch.cat([answered, (k - k_bias - answered.sum(0))[None], k_bias[None]])
+    score = _Score(model, record, blocks, scores, layer, query, weights)
+    whole = score.sides(scores.stream)
+    written = score.carried(everything(model, record, blocks[:layer]), 1)[0]
+    bias = score.sides(scores.stream - written)
+    shares, left_out = _shares(graph, score, whole)
+    asked, answered = (_largest(graph, row, top) for row in shares)
     seen = weights != 0
     return Looking(
         graph=graph,
@@ -163,18 +152,18 @@ def looking(
         query=query,
         key=key,
         contrast=contrast,
-        score=scores.scaling * float(q @ k),
+        score=scores.scaling * float(whole[0] @ whole[1]),
         recorded=float(weights[seen].double() @ scores.recorded[query][seen]),
         soft_cap=scores.soft_cap,
         query_shares=shares[0],
         key_shares=shares[1],
-        query_bias=scores.scaling * float(q_bias @ k),
-        key_bias=scores.scaling * float(q @ k_bias),
+        query_bias=scores.scaling * float(bias[0] @ whole[1]),
+        key_bias=scores.scaling * float(whole[0] @ bias[1]),
         query_left_out=left_out[0],
         key_left_out=left_out[1],
-        asked=best[0],
-        answered=best[1],
-        pairs=(scores.scaling * queries @ keys.T).cpu().numpy(),
+        asked=asked,
+        answered=answered,
+        pairs=_pairs(score, asked, answered, whole, bias),
     )
 
 
@@ -204,41 +193,72 @@ def _weights(scores: HeadScores, query: int, key: int, contrast: int | str | Non
     return weights
 
 
-def _rows(
-    scores: HeadScores, depth: int, query: int, weights: Tensor, q: Tensor, k: Tensor
-) -> Placed:
-    """The score's gradients by the stream: by the query's (owner 0), and by the keys' (1)."""
-    by_query = scores.query.transpose(k.expand(len(weights), -1))[query]
-    by_keys = scores.key.transpose(weights[:, None] * q)
-    positions = torch.cat([torch.tensor([query]), torch.arange(len(weights))])
-    vectors = scores.scaling * torch.cat([by_query[None], by_keys])
-    owners = (torch.arange(len(vectors)) > 0).long()
-    return Placed(owners, torch.full_like(owners, depth), positions, vectors)
+@dataclass(frozen=True)
+class _Score:
+    """What is explained: the product of a query and a key, each an affine map of the stream. No
+    position after the query's has a part in it."""
+
+    model: ReplacementModel
+    record: Record
+    blocks: Sequence[FrozenBlock]
+    scores: HeadScores
+    layer: int
+    query: int
+    weights: Tensor
+    """How much each key counts, (positions,)."""
+
+    def linear(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Query and key of streams (…, positions, d_model) without biases, (…, d_head) each."""
+        return self.scores.query(x)[..., self.query, :], self.weights @ self.scores.key(x)
+
+    def sides(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Query and key of a stream (positions, d_model), (d_head,) each."""
+        q, k = self.linear(x)
+        constants = self.scores.query.constant(), self.scores.key.constant()
+        return q + constants[0][self.query], k + self.weights @ constants[1]
+
+    def gradients(self, q: Tensor, k: Tensor) -> Placed:
+        """Its rows in the stream that enters the block: of the query (owner 0), with the key as it
+        is, and of the keys (1), with the query as it is."""
+        by_query = self.scores.query.transpose(k.expand(len(self.weights), -1))[self.query]
+        by_keys = self.scores.key.transpose(self.weights[:, None] * q)[: self.query + 1]
+        vectors = self.scores.scaling * torch.cat([by_query[None], by_keys])
+        positions = torch.cat([torch.tensor([self.query]), torch.arange(self.query + 1)])
+        owners = (torch.arange(len(vectors)) > 0).long()
+        depths = torch.full_like(owners, 2 * self.layer)
+        return Placed(owners, depths, positions, vectors)
+
+    def carried(self, wrote: Placed, n: int) -> Tensor:
+        """What n sources have in the stream that enters the block, (n, positions, d_model)."""
+        wrote = wrote.within(0, self.query)
+        first = int(wrote.positions.min())
+        levels = ascend(self.blocks[: self.layer + 1], wrote, n, first, self.query)
+        x = next(level.x for level in levels if level.depth == 2 * self.layer)
+        after = len(self.weights) - 1 - self.query
+        return torch.nn.functional.pad(x.transpose(0, 1), (0, 0, first, after))
 
 
 def _shares(
-    model: ReplacementModel,
-    graph: AttributionGraph,
-    record: Record,
-    blocks: Sequence[FrozenBlock],
-    rows: Placed,
+    graph: AttributionGraph, score: _Score, whole: tuple[Tensor, Tensor]
 ) -> tuple[Floats, list[float]]:
     """What each node of the graph put into the query and into the key, and what all others did.
 
     Returns:
         (2, n_features + n_errors + positions), and two numbers.
     """
-    sources = Sources(model, record)
-    columns, n = sources.columns, record.positions
+    record, last = score.record, score.query
+    sources = Sources(score.model, record)
+    columns = sources.columns
     found = torch.zeros(2, columns.n, device=sources.device)
-    here = torch.arange(n).repeat_interleave(2)
-    for level in descend(blocks, rows, 2, 0, n - 1):
+    here = torch.arange(last + 1).repeat_interleave(2)
+    for level in descend(score.blocks, score.gradients(*whole), 2, 0, last):
         if level.depth == 0:
-            own = record.embeddings.float()[:, None].to(level.x.device)
-            found[:, columns.tokens] += (level.x * own).sum(-1).T.to(found.device)
+            own = record.embeddings[: last + 1].float()[:, None].to(level.x.device)
+            at_tokens = columns.tokens[: last + 1]
+            found[:, at_tokens] += (level.x * own).sum(-1).T.to(found.device)
         elif level.depth % 2 == 0:
             layer = level.depth // 2 - 1
-            written = blocks[layer].write_back(level.x.flatten(0, 1), here)
+            written = score.blocks[layer].write_back(level.x.flatten(0, 1), here)
             written = written.view(level.x.shape)[record.prefix :]
             sources.contract(Arrival(layer, [written]), [found])
     numbers = numbers_of(record, graph.features.tolist())
@@ -256,30 +276,26 @@ def _largest(graph: AttributionGraph, shares: Floats, top: int) -> tuple[Node, .
     return tuple(graph.nodes[i] for i in order.tolist() if shares[i])
 
 
-def _table(
-    model: ReplacementModel,
-    record: Record,
-    blocks: Sequence[FrozenBlock],
-    best: Sequence[Sequence[Node]],
-    layer: int,
-) -> Tensor:
-    """What nodes have in the stream that enters a block, (nodes, positions, d_model): of those that
-    asked, then of those that answered. Nodes of like positions are carried together."""
-    nodes = list(dict.fromkeys([*best[0], *best[1]]))
-    found = record.embeddings.new_zeros(len(nodes), *record.embeddings.shape, dtype=torch.float32)
-    if not nodes:
-        return found
-    wrote = sources_of(model, record, blocks, nodes)
-    for some in wrote.batches(len(nodes), CARRIED):
-        found[some] = _carried(blocks, wrote.of(some), len(some), layer, record.positions)
-    return found[[nodes.index(node) for node in [*best[0], *best[1]]]]
+def _pairs(
+    score: _Score,
+    asked: Sequence[Node],
+    answered: Sequence[Node],
+    whole: tuple[Tensor, Tensor],
+    bias: tuple[Tensor, Tensor],
+) -> Floats:
+    """What each pair of nodes adds to the score, then all others together, and biases."""
+    nodes = list(dict.fromkeys([*asked, *answered]))
+    sides = tuple(x.new_empty(0, len(x)) for x in whole)
+    if nodes:
+        wrote = sources_of(score.model, score.record, score.blocks, nodes)
+        sides = score.linear(score.carried(wrote, len(nodes)))
+    queries, keys = (
+        _with_rest(of_nodes[[nodes.index(node) for node in chosen]], all_, own)
+        for of_nodes, chosen, all_, own in zip(sides, (asked, answered), whole, bias, strict=True)
+    )
+    return (score.scores.scaling * queries @ keys.T).cpu().numpy()
 
 
-def _carried(
-    blocks: Sequence[FrozenBlock], wrote: Placed, n: int, layer: int, positions: int
-) -> Tensor:
-    """What n sources have in the stream that enters a block, (n, positions, d_model)."""
-    first = int(wrote.positions.min())
-    levels = ascend(blocks[: layer + 1], wrote, n, first, positions - 1)
-    x = next(level.x for level in levels if level.depth == 2 * layer)
-    return torch.nn.functional.pad(x.transpose(0, 1), (0, 0, first, 0))
+def _with_rest(of_nodes: Tensor, whole: Tensor, bias: Tensor) -> Tensor:
+    """Of nodes, (n, d_head), of all others and of biases, (n + 2, d_head)."""
+    return torch.cat([of_nodes, (whole - bias - of_nodes.sum(0))[None], bias[None]])

@@ -8,7 +8,7 @@ Computation Through Feature Interactions*.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -21,9 +21,8 @@ from circuit_nb.attribution.ends import everything, numbers_of, record_of, sourc
 from circuit_nb.attribution.heads import check_head
 from circuit_nb.frozen.ascent import Placed, ascend, descend
 from circuit_nb.frozen.block import FrozenBlock
-from circuit_nb.frozen.descent import Arrival
 from circuit_nb.frozen.scores import HeadScores, head_scores
-from circuit_nb.frozen.written import Sources
+from circuit_nb.frozen.written import caused
 from circuit_nb.graph import AttributionGraph, Node
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel
@@ -32,6 +31,10 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 Floats = npt.NDArray[np.float32]
+
+
+AT_ONCE = 2**10
+"""Features whose decoder rows are multiplied at once."""
 
 
 @dataclass(frozen=True)
@@ -247,28 +250,72 @@ def _shares(
         (2, n_features + n_errors + positions), and two numbers.
     """
     record, last = score.record, score.query
-    sources = Sources(score.model, record)
-    columns = sources.columns
-    found = torch.zeros(2, columns.n, device=sources.device)
     here = torch.arange(last + 1).repeat_interleave(2)
+    at_tokens = torch.zeros(record.positions, 2)
+    gradients: dict[int, Tensor] = {}
     for level in descend(score.blocks, score.gradients(*whole), 2, 0, last):
         if level.depth == 0:
             own = record.embeddings[: last + 1].float()[:, None].to(level.x.device)
-            at_tokens = columns.tokens[: last + 1]
-            found[:, at_tokens] += (level.x * own).sum(-1).T.to(found.device)
+            at_tokens[: last + 1] = (level.x * own).sum(-1).cpu()
         elif level.depth % 2 == 0:
-            layer = level.depth // 2 - 1
-            written = score.blocks[layer].write_back(level.x.flatten(0, 1), here)
-            written = written.view(level.x.shape)[record.prefix :]
-            sources.contract(Arrival(layer, [written]), [found])
-    numbers = numbers_of(record, graph.features.tolist())
-    errors = columns.errors[tuple(torch.from_numpy(graph.errors).T)]
-    places = torch.cat([columns.features[numbers], errors, columns.tokens])
-    outside = torch.ones(columns.n, dtype=torch.bool)
-    outside[places[places >= 0]] = False
-    found = found.cpu()
-    shares = torch.where(places >= 0, found[:, places], 0.0)
-    return shares.numpy(), found[:, outside].sum(1).tolist()
+            frozen = score.blocks[level.depth // 2 - 1]
+            written = frozen.write_back(level.x.clone().flatten(0, 1), here)
+            gradients[frozen.block.layer] = written.view(level.x.shape)
+    by_feature, by_error = _written(score.model, record, gradients)
+    layer, position = torch.from_numpy(graph.errors).T
+    numbers = numbers_of(record, graph.features.tolist()), layer * record.positions + position
+    left_out, shares = torch.zeros(2), list[Tensor]()
+    for found, inside in zip((by_feature, by_error.flatten(0, 1)), numbers, strict=True):
+        shares.append(found[inside])
+        outside = torch.ones(len(found), dtype=torch.bool)
+        outside[inside] = False
+        left_out += found[outside].sum(0)
+    return torch.cat([*shares, at_tokens]).T.numpy(), left_out.tolist()
+
+
+def _written(
+    model: ReplacementModel, record: Record, gradients: Mapping[int, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Products of gradients with what features and errors wrote.
+
+    Args:
+        model: The model.
+        record: The recorded pass.
+        gradients: Where each of the lowest layers writes, (positions, 2, d_model), from the first
+            position on.
+
+    Returns:
+        Of every active feature, (n_features, 2), and error, (layers, positions, 2).
+    """
+    features = record.features.cpu()
+    by_feature = torch.zeros(len(features), 2)
+    by_error = torch.zeros(len(record.patterns), record.positions, 2)
+    for layer, gradient in gradients.items():
+        here = slice(0, len(gradient))
+        together = torch.einsum("pd,pnd->pn", caused(model, record, layer, here), gradient)
+        by_error[layer, here] = together.cpu()
+    for reader, gradient in gradients.items():
+        inside = (features[:, 0] == reader) & (features[:, 1] < len(gradient))
+        _, position, index = features[inside].T
+        unique, place = index.unique(return_inverse=True)
+        rows = model.transcoders.layers[reader].decoder.rows(unique)
+        activations = record.activations[inside.to(record.activations.device)].float().cpu()
+        for offset, layer in enumerate(model.transcoders.writes(reader)):
+            if layer in gradients:
+                found = _products(rows[:, offset], place, gradients[layer], position)
+                found *= activations[:, None]
+                by_feature[inside] += found
+                by_error[layer].index_add_(0, position, found, alpha=-1)
+    return by_feature, by_error
+
+
+def _products(rows: Tensor, place: Tensor, gradient: Tensor, position: Tensor) -> Tensor:
+    """Of features, by the place of their rows and by their positions, (features, 2)."""
+    rows, found = rows.to(gradient.device), list[Tensor]()
+    for some in torch.arange(len(place)).split(AT_ONCE):
+        row, there = (x[some].to(gradient.device) for x in (place, position))
+        found.append(torch.einsum("fd,fnd->fn", rows[row].float(), gradient[there]).cpu())
+    return torch.cat(found)
 
 
 def _largest(graph: AttributionGraph, shares: Floats, top: int) -> tuple[Node, ...]:

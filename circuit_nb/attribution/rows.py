@@ -10,9 +10,9 @@ from torch import Tensor
 from circuit_nb.attribution import budget
 from circuit_nb.attribution.batches import Batches, groups_of_like_positions
 from circuit_nb.attribution.choice import Choice
-from circuit_nb.attribution.known_rows import KnownRows
 from circuit_nb.attribution.targets import ResolvedTargets
 from circuit_nb.frozen.descent import Descent, FrozenModel
+from circuit_nb.frozen.known_rows import KnownRows
 from circuit_nb.frozen.starts import Starts
 from circuit_nb.frozen.written import Sources
 from circuit_nb.model.memory import is_out_of_memory

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import Any
 
 import ipywidgets
 
@@ -19,9 +19,6 @@ from circuit_nb.panels.plot import Plot
 from circuit_nb.panels.turns import tabs_html
 from circuit_nb.patterns.comparing import Common
 from circuit_nb.patterns.prompts_map import MOST, Departure
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 VIEWS = {
     "prompts": "Prompts × features",
@@ -81,12 +78,12 @@ class SetPanel(Frame):
         self.prompts = Clickable(self.guard(self._click))
         self.plot = Plot()
         self.picked = Clickable(self.guard(self._click))
-        self.open = ipywidgets.Button(description="Open its graph", layout={"width": "auto"})
-        tooltip(self.open, "The explorer of this prompt, beneath")
+        self.opener = ipywidgets.Button(description="Open its graph", layout={"width": "auto"})
+        tooltip(self.opener, "The explorer of this prompt, beneath")
         self.beneath = ipywidgets.VBox([])
         self._arrange()
         self.search.observe(self.guard(lambda _: self._list()), "value")
-        self.open.on_click(self.guard(lambda _: self.open_graph()))
+        self.opener.on_click(self.guard(lambda _: self.open_graph()))
         self._turn(self.view)
         self.pick(self.number)
 
@@ -95,7 +92,7 @@ class SetPanel(Frame):
         style = ipywidgets.HTML(f"<style>{_STYLE}</style>", layout={"display": "none"})
         self.search.layout.width = "auto"
         left = ipywidgets.VBox([self.tabs, self.search, self.prompts, self.plot])
-        right = ipywidgets.VBox([self.picked, self.open])
+        right = ipywidgets.VBox([self.picked, self.opener])
         for part, flex in ((left, "5 1 480px"), (right, "3 1 280px")):
             part.layout.flex, part.layout.min_width = flex, "0"
         both = ipywidgets.HBox(
@@ -166,13 +163,14 @@ class SetPanel(Frame):
                 self.map.figure(picked=self.number),
                 f"Near each other where they use the same features. Ringed: {name}.",
             )
-            self._listen(self.plot.figure)
+            self._listen()
 
-    def _listen(self, figure: go.FigureWidget | None) -> None:
+    def _listen(self) -> None:
         """Pick the prompt whose point is clicked."""
-        assert figure is not None
+        assert self.plot.figure is not None
+        traces: Any = self.plot.figure.data
         far = self.map.outliers
-        for trace, mask in zip(figure.data, (~far, far), strict=False):
+        for trace, mask in zip(traces, (~far, far), strict=False):
             own = mask.nonzero()[0].tolist()
             picked = self.guard(lambda _, points, __, own=own: self.pick(own[points.point_inds[0]]))
             trace.on_click(picked)

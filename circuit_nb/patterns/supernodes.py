@@ -185,8 +185,8 @@ def _group(
     texts = [labels.get((u.layer, u.index), "") for u in units]
     name = common_label(texts, strength[members])
     pairs = together[np.ix_(members, members)][np.triu_indices(len(members), 1)]
-    used = use.used[:, members].any(axis=1)
-    low, high = interval(resampled_means(used[:, None], seed))
+    used = np.asarray(use.used[:, members].any(axis=1))[:, None]
+    low, high = interval(resampled_means(used, seed))
     return Group(
         f"{name} @ {roles.names[units[0].role]}"
         if name

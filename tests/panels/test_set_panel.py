@@ -105,7 +105,7 @@ def test_every_view_can_be_opened_and_points_pick(panel: SetPanel) -> None:
 
 def test_its_graph_opens_beneath_and_the_switches_work(panel: SetPanel, graphs: GraphSet) -> None:
     panel.pick(0)
-    panel.open.click()
+    panel.opener.click()
     assert panel.failure.value == ""
     first = panel.explorer
     assert first is not None
@@ -115,7 +115,7 @@ def test_its_graph_opens_beneath_and_the_switches_work(panel: SetPanel, graphs: 
     assert first.session.after is not None
     assert first.session.after[" Austin"] < 0.1 < first.session.before[" Austin"]
     panel.pick(1)
-    panel.open.click()
+    panel.opener.click()
     assert panel.explorer is not first
     assert panel.explorer.session.graph.prompt == graphs[1].prompt
     assert panel.beneath.children == (panel.explorer,)
@@ -129,12 +129,12 @@ def test_a_graph_that_is_gone_is_said_and_the_last_stays(
     for path in graphs.folder.path.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     panel = explore(GraphSet.open(tmp_path))
-    panel.open.click()
+    panel.opener.click()
     first = panel.explorer
     assert first is not None
     panel.pick(2)
     panel.graphs.places[2].path.unlink()
-    panel.open.click()
+    panel.opener.click()
     assert "No graph file at" in panel.failure.value
     assert panel.explorer is first
     assert panel.beneath.children == (first,)

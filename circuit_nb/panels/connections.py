@@ -17,6 +17,8 @@ from circuit_nb.panels.session import Session
 
 SLOW = 0.6
 """Seconds from which heads are named only where that is asked for."""
+QUICK = 0.1
+"""Seconds up to which edges are listed with their heads at once, in place of twice."""
 FEW = 40
 """Edges listed on either side until all are asked for."""
 EMPTY = '<div class="cnb-empty">Select a node to see what feeds it and what it feeds.</div>'
@@ -40,6 +42,7 @@ class ConnectionsPanel(Panel):
         self.heads.layout.display = None if session.model is not None else "none"
         self._carriers: dict[Node, Carrier] = {}
         self._ready = self._by_hand = False
+        self._took = float("inf")
         tools = ipywidgets.HBox([self.all, self.heads])
         self.body.children = [self.inputs, self.outputs, tools]
         self.heads.observe(self.guard(lambda _: None if self._by_hand else self._redraw()), "value")
@@ -70,8 +73,10 @@ class ConnectionsPanel(Panel):
         shown = title or "Connections"
         self.heading.value = f'<div class="cnb cnb-title" title="{title}">{shown}</div>'
         self._carriers = {}
-        self._show(node)  # at once; the heads follow
-        if node is not None and self._names_heads:
+        named = node is not None and self._names_heads
+        if not named or self._took > QUICK:
+            self._show(node)  # the heads follow
+        if node is not None and named:
             self._carriers = self._named(node)
             self._show(node)
 
@@ -92,16 +97,18 @@ class ConnectionsPanel(Panel):
     def _named(self, node: Node) -> dict[Node, Carrier]:
         """The head of each listed edge; no longer without being asked where that takes long."""
         found: dict[Node, Carrier] = {}
-        attending, took = self.session.attending, 0.0
+        attending, self._took = self.session.attending, 0.0
         for inputs in (True, False):
             edges = connections(self.session.graph, node, inputs=inputs)
             others = [n for n, _ in edges][: None if self.all.value else FEW]
             found |= attending.carriers(node, others, inputs=inputs)
-            took += attending.seconds
-        if took > SLOW:
+            self._took += attending.seconds
+        if self._took > SLOW:
             self._by_hand = True  # they are shown this once, and again where that is asked for
             self.heads.value = False
-            tooltip(self.heads, f"Name the heads of a node's edges: about {took:.0f} s each time")
+            tooltip(
+                self.heads, f"Name the heads of a node's edges: about {self._took:.0f} s each time"
+            )
             self._by_hand = False
         return found
 

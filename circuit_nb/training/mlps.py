@@ -61,6 +61,11 @@ def _silent(n_layers: int, d_model: int) -> Transcoders:
     return Transcoders(tuple(layer() for _ in range(n_layers)), "mlp.hook_in", "mlp.hook_out")
 
 
+_ALIKE = 0.75
+"""How long the shortest sequence of a pass is at least, as a share of the longest: what is padded
+is computed for nothing."""
+
+
 @torch.no_grad()
 def read(
     model: ReplacementModel, batch: Batch, input_hook: str, output_hook: str
@@ -70,16 +75,42 @@ def read(
     Returns:
         Inputs and outputs, each a list over layers of (tokens, d_model).
     """
-    counted = batch.counted.to(model.device)
-    seen: dict[tuple[int, bool], Tensor] = {}
+    found: dict[int, Tensor] = {}
+    for rows, width in _alike(batch.counted):
+        ids, counted = batch.token_ids[rows, :width], batch.counted[rows, :width]
+        values = _read(model, ids, counted, (input_hook, output_hook))
+        parts = values.split(counted.sum(1).tolist(), dim=1)
+        found |= dict(zip(rows, parts, strict=True))
+    values = torch.cat([found[row] for row in range(len(batch.counted))], dim=1)
+    half = len(model.blocks)
+    return list(values[:half]), list(values[half:])
 
-    def keep(tensor: Tensor, hook: Any, key: tuple[int, bool]) -> None:
+
+def _alike(counted: Tensor) -> list[tuple[list[int], int]]:
+    """Sequences of like length, as rows of a batch and their greatest length."""
+    ends = (counted * torch.arange(1, counted.shape[1] + 1)).amax(1).clamp_min(1).tolist()
+    found: list[tuple[list[int], int]] = []
+    for row in sorted(range(len(ends)), key=ends.__getitem__, reverse=True):
+        if not found or ends[row] < _ALIKE * found[-1][1]:
+            found.append(([], ends[row]))
+        found[-1][0].append(row)
+    return found
+
+
+def _read(
+    model: ReplacementModel, token_ids: Tensor, counted: Tensor, names: tuple[str, str]
+) -> Tensor:
+    """Inputs of every layer, then outputs of every layer: (2 · layers, tokens, d_model)."""
+    counted = counted.to(model.device)
+    seen: dict[tuple[str, int], Tensor] = {}
+
+    def keep(tensor: Tensor, hook: Any, key: tuple[str, int]) -> None:
         seen[key] = tensor[counted.to(tensor.device)]
 
-    hooks: list[Hook] = []
-    for block in model.blocks:
-        hooks.append((block.hook(input_hook), partial(keep, key=(block.layer, False))))
-        hooks.append((block.hook(output_hook), partial(keep, key=(block.layer, True))))
-    model.run(batch.token_ids.to(model.device), hooks, last_only=True)
-    layers = range(len(model.blocks))
-    return [seen[i, False] for i in layers], [seen[i, True] for i in layers]
+    hooks: list[Hook] = [
+        (block.hook(name), partial(keep, key=(name, block.layer)))
+        for name in names
+        for block in model.blocks
+    ]
+    model.run(token_ids.to(model.device), hooks, last_only=True)
+    return torch.stack([seen[name, block.layer] for name in names for block in model.blocks])

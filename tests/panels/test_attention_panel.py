@@ -146,6 +146,24 @@ def test_connections_name_the_head_of_each_edge(
     assert panel.failure.value == ""
 
 
+def test_where_heads_are_quickly_told_the_list_is_sent_once(
+    explorer: Explorer, monkeypatch
+) -> None:
+    import circuit_nb.panels.connections as module
+
+    session, panel = explorer.session, explorer.connections
+    panel.prepare()
+    sent: list[str] = []
+    panel.inputs.observe(lambda change: sent.append(change["new"]), "html")
+    nodes = [Feature(*row) for row in session.graph.features[::-1].tolist()]
+    for quick, node, times in ((-1.0, nodes[0], 2), (60.0, nodes[1], 1)):
+        monkeypatch.setattr(module, "QUICK", quick)
+        sent.clear()
+        session.select(node)
+        assert len(sent) == times
+        assert "cnb-carrier" in sent[-1]
+
+
 def test_naming_heads_that_takes_long_waits_to_be_asked(explorer: Explorer, monkeypatch) -> None:
     import circuit_nb.panels.connections as module
 

@@ -16,7 +16,7 @@ from families import tiny
 from torch.nn import functional as F
 from torch.optim import Adam
 
-from circuit_nb import load, training
+from circuit_nb import ReplacementModel, load, training
 from circuit_nb.training import checkpoints
 from circuit_nb.training.coders import Coders
 from circuit_nb.training.firing import Firing
@@ -29,6 +29,7 @@ from circuit_nb.training.saving import save, transcoders_of
 from circuit_nb.training.sequences import Sequences
 from circuit_nb.transcoders.formats import open_transcoders
 
+HOOKS = ("mlp.hook_in", "mlp.hook_out")
 SMALL = Plan(features=48, k=6, tokens=64, bfloat16=False, epochs=6)
 KINDS: dict[str, dict[str, Any]] = {
     "jumprelu": {},
@@ -147,7 +148,7 @@ def test_the_loop_is_adam_on_the_squared_error(kind: str, tokenizer: Any, tmp_pa
 
 RUN = """
 import sys
-from circuit_nb import load, training
+from circuit_nb import ReplacementModel, load, training
 texts = [[1, *range(5 + i % 7, 14 + i % 7)] for i in range(40)]
 training.train_transcoders(load("atlas", device="cpu"), texts, sys.argv[1], features=64, k=6,
     tokens=80, epochs=float(sys.argv[2]), every=3, bfloat16=False, progress=False,
@@ -187,20 +188,51 @@ def test_activations_that_are_kept_are_those_that_are_read(tokenizer: Any, tmp_p
     """To bfloat16's 8 digits, in whatever batch; and the model reads no sequence twice."""
     model, plan = tiny("llama", tokenizer), plan_of("topk")
     sequences = Sequences(model, made_texts(), 128)
-    calls: list[int] = []
-    run = model.run
-    model.run = lambda *given, **more: (calls.append(1), run(*given, **more))[1]  # type: ignore[method-assign]
+    passes = passes_of(model)
     for epoch in range(3):
         kept = Kept(tmp_path, model, sequences, plan)  # as a process of its own would open it
         for batch in sequences.batches(40, epoch):
             found = kept.read(batch)
-            before = len(calls)
+            before = len(passes)
             expected = read(model, batch, plan.input_hook, plan.output_hook)
-            del calls[before:]
+            del passes[before:]
             for ours, plain in zip(found, expected, strict=True):
                 for a, b in zip(ours, plain, strict=True):
                     torch.testing.assert_close(a, b, atol=1e-5, rtol=2**-7)
-    assert len(calls) == len(list(sequences.batches(40, 0)))
+    assert sum(rows for rows, _ in passes) == len(sequences.all)
+
+
+def passes_of(model: ReplacementModel) -> list[tuple[int, int]]:
+    """The shapes of what the model is run on from now on."""
+    passes: list[tuple[int, int]] = []
+    run = model.run
+
+    def told(token_ids: torch.Tensor, *given: Any, **more: Any) -> Any:
+        passes.append((token_ids.shape[0], token_ids.shape[1]))
+        return run(token_ids, *given, **more)
+
+    model.run = told  # type: ignore[method-assign]
+    return passes
+
+
+def test_short_and_long_sequences_are_not_padded_to_one_length(tokenizer: Any) -> None:
+    """And what is read is what each sequence alone gives, in the batch's order."""
+    model = tiny("llama", tokenizer)
+    draw = torch.Generator().manual_seed(0)
+    lengths = [3, 40, 4, 38, 5, 3, 12, 36]
+    texts = [[1, *torch.randint(3, 30, (n - 1,), generator=draw).tolist()] for n in lengths]
+    batch = next(Sequences(model, texts, 64).batches(1000, 0))
+    passes = passes_of(model)
+    found = read(model, batch, *HOOKS)
+    assert sum(rows * width for rows, width in passes) < 1.35 * sum(lengths)
+    alone = [
+        read(model, next(Sequences(model, [texts[row]], 64).batches(64, 0)), *HOOKS)
+        for row in batch.rows
+    ]
+    for side, tensors in enumerate(found):
+        for layer, tensor in enumerate(tensors):
+            expected = torch.cat([each[side][layer] for each in alone])
+            torch.testing.assert_close(tensor, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_products_with_what_fires_are_those_with_everything() -> None:

@@ -83,6 +83,15 @@ def test_a_prompt_is_picked_by_row_search_and_number(panel: SetPanel) -> None:
     assert panel.number == 5
 
 
+def test_of_a_large_set_some_prompts_are_listed_with_the_one_picked() -> None:
+    panel = explore(GraphSet.of([small_graph()] * 105))
+    panel.pick(104)
+    assert panel.prompts.html.count('role="option"') == 100
+    assert 'data-key="p104"' in panel.prompts.html
+    assert "100 of 105 listed" in panel.prompts.html
+    panel.close()
+
+
 def test_every_view_can_be_opened_and_points_pick(panel: SetPanel) -> None:
     panel.pick(5)
     panel.tabs.click("circuit")

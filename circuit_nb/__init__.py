@@ -6,9 +6,9 @@ widget library.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from circuit_nb import lazy
 from circuit_nb.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -82,36 +82,43 @@ __all__ = [
     "transcoders",
 ]
 
-_HOME = {
-    "AttributionGraph": "graph",
-    "Feature": "graph",
-    "Supernode": "graph",
-    "prune": "analysis",
-    "scores": "analysis",
-    "ReplacementModel": "model",
-    "chat_prompt": "model",
-    "load": "model",
-    "Target": "attribution",
-    "attribute": "attribution",
-    "HeadIntervention": "intervention",
-    "Intervention": "intervention",
-    "Outcome": "intervention",
-    "intervene": "intervention",
-    "intervene_many": "intervention",
-    "explore": "panels",
-    "GraphSet": "graphsets",
-    "attribute_many": "graphsets",
-    "known_models": "hub",
-}
-"""The module each public name lives in; public modules are not listed."""
-
-
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module 'circuit_nb' has no attribute {name!r}")
-    if name in _HOME:
-        return getattr(importlib.import_module(f"circuit_nb.{_HOME[name]}"), name)
-    return importlib.import_module(f"circuit_nb.{'hub.machine' if name == 'machine' else name}")
+__getattr__ = lazy.names(
+    __name__,
+    {
+        "graph": ("AttributionGraph", "Feature", "Supernode"),
+        "analysis": ("prune", "scores"),
+        "model": ("ReplacementModel", "chat_prompt", "load"),
+        "attribution": ("Target", "attribute"),
+        "intervention": (
+            "HeadIntervention",
+            "Intervention",
+            "Outcome",
+            "intervene",
+            "intervene_many",
+        ),
+        "panels": ("explore",),
+        "graphsets": ("GraphSet", "attribute_many"),
+        "hub": ("known_models",),
+    },
+    modules=(
+        "analysis",
+        "atlas",
+        "attribution",
+        "cards",
+        "evidence",
+        "figures",
+        "graphsets",
+        "hub",
+        "hub.machine",
+        "intervention",
+        "neuronpedia",
+        "panels",
+        "published",
+        "sharing",
+        "training",
+        "transcoders",
+    ),
+)
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "circuit_nb"
 
 FLOORS = (
-    {"version", "files", "given", "influence", "limits", "bridge"},
+    {"version", "files", "given", "influence", "lazy", "limits", "bridge"},
     {"graph_check", "hub"},
     {"atlas", "strict_json"},
     {"finding"},

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from circuit_nb.attribution.ends import Reader, Source, record_of, sources_of, targets_of
-from circuit_nb.frozen.ascent import Level, ascend, descend
+from circuit_nb.frozen.ascent import Level, Placed, ascend, descend
 from circuit_nb.frozen.block import FrozenBlock
 from circuit_nb.frozen.buffer import Buffer
 from circuit_nb.graph import AttributionGraph
@@ -129,26 +129,53 @@ def heads(
     blocks = [FrozenBlock(model, record, layer) for layer in range(len(model.blocks))]
     wrote = sources_of(model, record, blocks, sources)
     reads = targets_of(model, graph, record, blocks, targets)
-    first, last = int(wrote.positions.min()), int(reads.positions.max())
     edges = torch.zeros(len(targets), len(sources))
+    flows = _flows(model, blocks, wrote, reads, edges)
+    past = edges[..., None] - flows.sum(-1)
+    return Heads(tuple(targets), tuple(sources), *(x.numpy() for x in (edges, flows, past)))
+
+
+def _flows(
+    model: ReplacementModel,
+    blocks: Sequence[FrozenBlock],
+    wrote: Placed,
+    reads: Placed,
+    edges: Tensor,
+) -> Tensor:
+    """Through each head, (targets, sources, blocks, heads).
+
+    Args:
+        model: The model.
+        blocks: Its frozen blocks.
+        wrote: What the sources wrote.
+        reads: What the targets read.
+        edges: (targets, sources) of 0, where the edges themselves are put.
+    """
+    n_targets, n_sources = edges.shape
+    first, last = int(wrote.positions.min()), int(reads.positions.max())
+    lowest, above = int(wrote.depths.min()), (int(reads.depths.max()) + 1) // 2
     flows = torch.zeros(*edges.shape, len(blocks), len(model.blocks[0].W_O))
 
     def rising(s: Tensor) -> Iterator[Level]:
         some = wrote.of(s).within(first, last)
         begin = int(some.positions.min()) if len(some.positions) else last
-        return ascend(blocks, some, len(s), begin, last)
+        for level in ascend(blocks[:above], some, len(s), begin, last):
+            yield level
+            if level.depth == 2 * above - 2:  # no target reads what the last of them writes
+                return
 
     def sinking(t: Tensor) -> Iterator[Level]:
         some = reads.of(t).within(first, last)
         end = int(some.positions.max()) if len(some.positions) else first
         edges[t] = 0
         for level in descend(blocks, some, len(t), first, end):
-            edges[t] += wrote.meet(level.depth, level.x, level.first, len(sources)).T
+            edges[t] += wrote.meet(level.depth, level.x, level.first, n_sources).T
             yield level
+            if level.depth <= lowest:
+                return
 
     # Of sources and targets the fewer are carried first, and what they are at every block is kept.
-    up = len(sources), wrote, rising
-    down = len(targets), reads, sinking
+    up, down = (n_sources, wrote, rising), (n_targets, reads, sinking)
     (n_few, few, carry_few), (n_many, many, carry_many) = sorted((up, down), key=itemgetter(0))
     keep, carry = _sizes(model, max(1, last + 1 - first))
     for a in few.batches(n_few, keep):
@@ -162,8 +189,7 @@ def heads(
                     flows[a[:, None], b, level.depth // 2] = _through(level, other)
                 else:
                     flows[b[:, None], a, level.depth // 2] = _through(other, level)
-    past = edges[..., None] - flows.sum(-1)
-    return Heads(tuple(targets), tuple(sources), *(x.numpy() for x in (edges, flows, past)))
+    return flows
 
 
 def _sizes(model: ReplacementModel, length: int) -> tuple[int, int]:
@@ -222,7 +248,8 @@ def between(
     attention = blocks[layer].attention(last + 1, Buffer())
     kv_head, member = divmod(head, attention.group)
     pattern = attention.pattern[kv_head].view(last + 1, attention.group, last + 1)[:, member]
-    by_head = attention.heads(down.x)[head, :, 0]
+    d_head = up.at_values.shape[-1]
+    by_head = down.x[:, 0] @ attention.into_heads[:, head * d_head : (head + 1) * d_head]
     return (pattern * (by_head @ up.at_values[kv_head, :, 0].T)).cpu().numpy()
 
 

@@ -8,7 +8,7 @@ Computation Through Feature Interactions*.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -21,9 +21,8 @@ from circuit_nb.attribution.ends import everything, numbers_of, record_of, sourc
 from circuit_nb.attribution.heads import check_head
 from circuit_nb.frozen.ascent import Placed, ascend, descend
 from circuit_nb.frozen.block import FrozenBlock
-from circuit_nb.frozen.descent import Arrival
 from circuit_nb.frozen.scores import HeadScores, head_scores
-from circuit_nb.frozen.written import Sources
+from circuit_nb.frozen.written import caused
 from circuit_nb.graph import AttributionGraph, Node
 from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel
@@ -33,8 +32,9 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 
-CARRIED = 5
-"""Nodes of the table carried at once, from the first position of any of them."""
+
+AT_ONCE = 2**10
+"""Features whose decoder rows are multiplied at once."""
 
 
 @dataclass(frozen=True)
@@ -140,21 +140,13 @@ def looking(
     check_head(model, layer, head)
     scores = head_scores(model, record, layer, head)
     weights = _weights(scores, query, key, contrast)
-    q = scores.query(scores.stream)[query] + scores.query.constant()[query]
-    k = weights @ (scores.key(scores.stream) + scores.key.constant())
     blocks = [FrozenBlock(model, record, number) for number in range(len(model.blocks))]
-    everywhere = everything(model, record, blocks)
-    bias = scores.stream - _carried(blocks, everywhere, 1, layer, record.positions)[0]
-    q_bias = scores.query(bias)[query] + scores.query.constant()[query]
-    k_bias = weights @ (scores.key(bias) + scores.key.constant())
-    rows = _rows(scores, 2 * layer, query, weights, q, k)
-    shares, left_out = _shares(model, graph, record, blocks, rows)
-    best = [_largest(graph, row, top) for row in shares]
-    carried = _table(model, record, blocks, best, layer)
-    asked = scores.query(carried)[: len(best[0]), query]
-    answered = torch.einsum("p,npd->nd", weights, scores.key(carried)[len(best[0]) :])
-    queries = torch.cat([asked, (q - q_bias - asked.sum(0))[None], q_bias[None]])
-    keys = torch.cat([answered, (k - k_bias - answered.sum(0))[None], k_bias[None]])
+    score = _Score(model, record, blocks, scores, layer, query, weights)
+    whole = score.sides(scores.stream)
+    written = score.carried(everything(model, record, blocks[:layer]), 1)[0]
+    bias = score.sides(scores.stream - written)
+    shares, left_out = _shares(graph, score, whole)
+    asked, answered = (_largest(graph, row, top) for row in shares)
     seen = weights != 0
     return Looking(
         graph=graph,
@@ -163,18 +155,18 @@ def looking(
         query=query,
         key=key,
         contrast=contrast,
-        score=scores.scaling * float(q @ k),
+        score=scores.scaling * float(whole[0] @ whole[1]),
         recorded=float(weights[seen].double() @ scores.recorded[query][seen]),
         soft_cap=scores.soft_cap,
         query_shares=shares[0],
         key_shares=shares[1],
-        query_bias=scores.scaling * float(q_bias @ k),
-        key_bias=scores.scaling * float(q @ k_bias),
+        query_bias=scores.scaling * float(bias[0] @ whole[1]),
+        key_bias=scores.scaling * float(whole[0] @ bias[1]),
         query_left_out=left_out[0],
         key_left_out=left_out[1],
-        asked=best[0],
-        answered=best[1],
-        pairs=(scores.scaling * queries @ keys.T).cpu().numpy(),
+        asked=asked,
+        answered=answered,
+        pairs=_pairs(score, asked, answered, whole, bias),
     )
 
 
@@ -204,51 +196,126 @@ def _weights(scores: HeadScores, query: int, key: int, contrast: int | str | Non
     return weights
 
 
-def _rows(
-    scores: HeadScores, depth: int, query: int, weights: Tensor, q: Tensor, k: Tensor
-) -> Placed:
-    """The score's gradients by the stream: by the query's (owner 0), and by the keys' (1)."""
-    by_query = scores.query.transpose(k.expand(len(weights), -1))[query]
-    by_keys = scores.key.transpose(weights[:, None] * q)
-    positions = torch.cat([torch.tensor([query]), torch.arange(len(weights))])
-    vectors = scores.scaling * torch.cat([by_query[None], by_keys])
-    owners = (torch.arange(len(vectors)) > 0).long()
-    return Placed(owners, torch.full_like(owners, depth), positions, vectors)
+@dataclass(frozen=True)
+class _Score:
+    """What is explained: the product of a query and a key, each an affine map of the stream. No
+    position after the query's has a part in it."""
+
+    model: ReplacementModel
+    record: Record
+    blocks: Sequence[FrozenBlock]
+    scores: HeadScores
+    layer: int
+    query: int
+    weights: Tensor
+    """How much each key counts, (positions,)."""
+
+    def linear(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Query and key of streams (…, positions, d_model) without biases, (…, d_head) each."""
+        return self.scores.query(x)[..., self.query, :], self.weights @ self.scores.key(x)
+
+    def sides(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Query and key of a stream (positions, d_model), (d_head,) each."""
+        q, k = self.linear(x)
+        constants = self.scores.query.constant(), self.scores.key.constant()
+        return q + constants[0][self.query], k + self.weights @ constants[1]
+
+    def gradients(self, q: Tensor, k: Tensor) -> Placed:
+        """Its rows in the stream that enters the block: of the query (owner 0), with the key as it
+        is, and of the keys (1), with the query as it is."""
+        by_query = self.scores.query.transpose(k.expand(len(self.weights), -1))[self.query]
+        by_keys = self.scores.key.transpose(self.weights[:, None] * q)[: self.query + 1]
+        vectors = self.scores.scaling * torch.cat([by_query[None], by_keys])
+        positions = torch.cat([torch.tensor([self.query]), torch.arange(self.query + 1)])
+        owners = (torch.arange(len(vectors)) > 0).long()
+        depths = torch.full_like(owners, 2 * self.layer)
+        return Placed(owners, depths, positions, vectors)
+
+    def carried(self, wrote: Placed, n: int) -> Tensor:
+        """What n sources have in the stream that enters the block, (n, positions, d_model)."""
+        wrote = wrote.within(0, self.query)
+        first = int(wrote.positions.min())
+        levels = ascend(self.blocks[: self.layer + 1], wrote, n, first, self.query)
+        x = next(level.x for level in levels if level.depth == 2 * self.layer)
+        after = len(self.weights) - 1 - self.query
+        return torch.nn.functional.pad(x.transpose(0, 1), (0, 0, first, after))
 
 
 def _shares(
-    model: ReplacementModel,
-    graph: AttributionGraph,
-    record: Record,
-    blocks: Sequence[FrozenBlock],
-    rows: Placed,
+    graph: AttributionGraph, score: _Score, whole: tuple[Tensor, Tensor]
 ) -> tuple[Floats, list[float]]:
     """What each node of the graph put into the query and into the key, and what all others did.
 
     Returns:
         (2, n_features + n_errors + positions), and two numbers.
     """
-    sources = Sources(model, record)
-    columns, n = sources.columns, record.positions
-    found = torch.zeros(2, columns.n, device=sources.device)
-    here = torch.arange(n).repeat_interleave(2)
-    for level in descend(blocks, rows, 2, 0, n - 1):
+    record, last = score.record, score.query
+    here = torch.arange(last + 1).repeat_interleave(2)
+    at_tokens = torch.zeros(record.positions, 2)
+    gradients: dict[int, Tensor] = {}
+    for level in descend(score.blocks, score.gradients(*whole), 2, 0, last):
         if level.depth == 0:
-            own = record.embeddings.float()[:, None].to(level.x.device)
-            found[:, columns.tokens] += (level.x * own).sum(-1).T.to(found.device)
+            own = record.embeddings[: last + 1].float()[:, None].to(level.x.device)
+            at_tokens[: last + 1] = (level.x * own).sum(-1).cpu()
         elif level.depth % 2 == 0:
-            layer = level.depth // 2 - 1
-            written = blocks[layer].write_back(level.x.flatten(0, 1), here)
-            written = written.view(level.x.shape)[record.prefix :]
-            sources.contract(Arrival(layer, [written]), [found])
-    numbers = numbers_of(record, graph.features.tolist())
-    errors = columns.errors[tuple(torch.from_numpy(graph.errors).T)]
-    places = torch.cat([columns.features[numbers], errors, columns.tokens])
-    outside = torch.ones(columns.n, dtype=torch.bool)
-    outside[places[places >= 0]] = False
-    found = found.cpu()
-    shares = torch.where(places >= 0, found[:, places], 0.0)
-    return shares.numpy(), found[:, outside].sum(1).tolist()
+            frozen = score.blocks[level.depth // 2 - 1]
+            written = frozen.write_back(level.x.clone().flatten(0, 1), here)
+            gradients[frozen.block.layer] = written.view(level.x.shape)
+    by_feature, by_error = _written(score.model, record, gradients)
+    layer, position = torch.from_numpy(graph.errors).T
+    numbers = numbers_of(record, graph.features.tolist()), layer * record.positions + position
+    left_out, shares = torch.zeros(2), list[Tensor]()
+    for found, inside in zip((by_feature, by_error.flatten(0, 1)), numbers, strict=True):
+        shares.append(found[inside])
+        outside = torch.ones(len(found), dtype=torch.bool)
+        outside[inside] = False
+        left_out += found[outside].sum(0)
+    return torch.cat([*shares, at_tokens]).T.numpy(), left_out.tolist()
+
+
+def _written(
+    model: ReplacementModel, record: Record, gradients: Mapping[int, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Products of gradients with what features and errors wrote.
+
+    Args:
+        model: The model.
+        record: The recorded pass.
+        gradients: Where each of the lowest layers writes, (positions, 2, d_model), from the first
+            position on.
+
+    Returns:
+        Of every active feature, (n_features, 2), and error, (layers, positions, 2).
+    """
+    features = record.features.cpu()
+    by_feature = torch.zeros(len(features), 2)
+    by_error = torch.zeros(len(record.patterns), record.positions, 2)
+    for layer, gradient in gradients.items():
+        here = slice(0, len(gradient))
+        together = torch.einsum("pd,pnd->pn", caused(model, record, layer, here), gradient)
+        by_error[layer, here] = together.cpu()
+    for reader, gradient in gradients.items():
+        inside = (features[:, 0] == reader) & (features[:, 1] < len(gradient))
+        _, position, index = features[inside].T
+        unique, place = index.unique(return_inverse=True)
+        rows = model.transcoders.layers[reader].decoder.rows(unique)
+        activations = record.activations[inside.to(record.activations.device)].float().cpu()
+        for offset, layer in enumerate(model.transcoders.writes(reader)):
+            if layer in gradients:
+                found = _products(rows[:, offset], place, gradients[layer], position)
+                found *= activations[:, None]
+                by_feature[inside] += found
+                by_error[layer].index_add_(0, position, found, alpha=-1)
+    return by_feature, by_error
+
+
+def _products(rows: Tensor, place: Tensor, gradient: Tensor, position: Tensor) -> Tensor:
+    """Of features, by the place of their rows and by their positions, (features, 2)."""
+    rows, found = rows.to(gradient.device), list[Tensor]()
+    for some in torch.arange(len(place)).split(AT_ONCE):
+        row, there = (x[some].to(gradient.device) for x in (place, position))
+        found.append(torch.einsum("fd,fnd->fn", rows[row].float(), gradient[there]).cpu())
+    return torch.cat(found)
 
 
 def _largest(graph: AttributionGraph, shares: Floats, top: int) -> tuple[Node, ...]:
@@ -256,30 +323,26 @@ def _largest(graph: AttributionGraph, shares: Floats, top: int) -> tuple[Node, .
     return tuple(graph.nodes[i] for i in order.tolist() if shares[i])
 
 
-def _table(
-    model: ReplacementModel,
-    record: Record,
-    blocks: Sequence[FrozenBlock],
-    best: Sequence[Sequence[Node]],
-    layer: int,
-) -> Tensor:
-    """What nodes have in the stream that enters a block, (nodes, positions, d_model): of those that
-    asked, then of those that answered. Nodes of like positions are carried together."""
-    nodes = list(dict.fromkeys([*best[0], *best[1]]))
-    found = record.embeddings.new_zeros(len(nodes), *record.embeddings.shape, dtype=torch.float32)
-    if not nodes:
-        return found
-    wrote = sources_of(model, record, blocks, nodes)
-    for some in wrote.batches(len(nodes), CARRIED):
-        found[some] = _carried(blocks, wrote.of(some), len(some), layer, record.positions)
-    return found[[nodes.index(node) for node in [*best[0], *best[1]]]]
+def _pairs(
+    score: _Score,
+    asked: Sequence[Node],
+    answered: Sequence[Node],
+    whole: tuple[Tensor, Tensor],
+    bias: tuple[Tensor, Tensor],
+) -> Floats:
+    """What each pair of nodes adds to the score, then all others together, and biases."""
+    nodes = list(dict.fromkeys([*asked, *answered]))
+    sides = tuple(x.new_empty(0, len(x)) for x in whole)
+    if nodes:
+        wrote = sources_of(score.model, score.record, score.blocks, nodes)
+        sides = score.linear(score.carried(wrote, len(nodes)))
+    queries, keys = (
+        _with_rest(of_nodes[[nodes.index(node) for node in chosen]], all_, own)
+        for of_nodes, chosen, all_, own in zip(sides, (asked, answered), whole, bias, strict=True)
+    )
+    return (score.scores.scaling * queries @ keys.T).cpu().numpy()
 
 
-def _carried(
-    blocks: Sequence[FrozenBlock], wrote: Placed, n: int, layer: int, positions: int
-) -> Tensor:
-    """What n sources have in the stream that enters a block, (n, positions, d_model)."""
-    first = int(wrote.positions.min())
-    levels = ascend(blocks[: layer + 1], wrote, n, first, positions - 1)
-    x = next(level.x for level in levels if level.depth == 2 * layer)
-    return torch.nn.functional.pad(x.transpose(0, 1), (0, 0, first, 0))
+def _with_rest(of_nodes: Tensor, whole: Tensor, bias: Tensor) -> Tensor:
+    """Of nodes, (n, d_head), of all others and of biases, (n + 2, d_head)."""
+    return torch.cat([of_nodes, (whole - bias - of_nodes.sum(0))[None], bias[None]])

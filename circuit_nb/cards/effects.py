@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from circuit_nb.model.replacement import ReplacementModel
 
-_BATCH = 64
+_BATCH = 256
+"""Features multiplied with the unembedding at once: it is read once for all of them."""
 
 
 class Effects(NamedTuple):
@@ -56,7 +57,7 @@ def logit_effects(
             batch = indices[start : start + _BATCH]
             effects = _effects(model, layer, batch)
             raised = _strongest(model, effects, top_k, names)
-            lowered = _strongest(model, -effects, top_k, names)
+            lowered = _strongest(model, effects.neg_(), top_k, names)
             for index, up, down in zip(batch, raised, lowered, strict=True):
                 down = tuple((token, -value) for token, value in down)
                 result[layer, index] = Effects(up, down)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from circuit_nb import lazy
 
 if TYPE_CHECKING:
     from circuit_nb.evidence.combining import Combinations, combinations
@@ -39,33 +40,17 @@ __all__ = [
     "verify",
 ]
 
-_HOME = {
-    "MULTIPLIERS": "evidence.sweeping",
-    "Combinations": "evidence.combining",
-    "Control": "evidence.keeping",
-    "Curve": "evidence.keeping",
-    "Faithfulness": "evidence.keeping",
-    "Stability": "evidence.paraphrasing",
-    "Swap": "evidence.swapping",
-    "Swaps": "evidence.swapping",
-    "Sweep": "evidence.sweeping",
-    "Verified": "evidence.verifying",
-    "combinations": "evidence.combining",
-    "curve_sizes": "evidence.keeping",
-    "faithfulness": "evidence.keeping",
-    "pace": "evidence.experiments",
-    "stability": "evidence.paraphrasing",
-    "swap": "evidence.swapping",
-    "swaps": "evidence.swapping",
-    "sweep": "evidence.sweeping",
-    "verify": "evidence.verifying",
-    "RULE": "grouping.proposing",
-    "propose": "grouping.proposing",
-}
-"""The module each name lives in: proposing groups needs no torch, so none is imported here."""
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'circuit_nb.evidence' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"circuit_nb.{_HOME[name]}"), name)
+# Proposing groups needs no torch: that alone imports none.
+__getattr__ = lazy.names(
+    __name__,
+    {
+        "evidence.combining": ("Combinations", "combinations"),
+        "evidence.experiments": ("pace",),
+        "evidence.keeping": ("Control", "Curve", "Faithfulness", "curve_sizes", "faithfulness"),
+        "evidence.paraphrasing": ("Stability", "stability"),
+        "evidence.swapping": ("Swap", "Swaps", "swap", "swaps"),
+        "evidence.sweeping": ("MULTIPLIERS", "Sweep", "sweep"),
+        "evidence.verifying": ("Verified", "verify"),
+        "grouping.proposing": ("RULE", "propose"),
+    },
+)

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from circuit_nb.evidence.experiments import Floats
 from circuit_nb.graph import AttributionGraph, Feature, Supernode
 from circuit_nb.intervention import Intervention
-from circuit_nb.model.record import Record
 from circuit_nb.model.replacement import ReplacementModel
 from circuit_nb.model.vocabulary import Prompt
 
@@ -43,14 +42,20 @@ class Ablated:
         Raises:
             ValueError: If one is not active on the prompt.
         """
-        place = {tuple(row): number for number, row in enumerate(self.features.tolist())}
-        try:
-            return [place[f.layer, f.position, f.index] for f in features]
-        except KeyError as error:
-            raise ValueError(
-                f"{Feature(*error.args[0])} is not active on this prompt, so that it can explain "
-                "nothing there; give active features."
-            ) from None
+        place = {node: number for number, node in enumerate(self.nodes)}
+        for feature in features:
+            if feature not in place:
+                raise ValueError(
+                    f"{feature} is not active on this prompt, so that it can explain nothing "
+                    "there; give active features."
+                )
+        return [place[feature] for feature in features]
+
+    def mask(self, numbers: Sequence[int] | npt.NDArray[np.int64]) -> Mask:
+        """Which features those are, (n,)."""
+        found = np.zeros(len(self.features), dtype=bool)
+        found[np.asarray(numbers, dtype=np.int64)] = True
+        return found
 
     def keeping(self, kept: Mask) -> list[Intervention]:
         """Switch all others off."""
@@ -90,9 +95,8 @@ def ablated(
                 "prompts of the same length."
             )
         other = model.record(ablation.token_ids.tolist())
-        there = dict(zip(_rows(other), other.activations.tolist(), strict=True))
-        values = np.array([there.get(row, 0.0) for row in _rows(record)])
-        return Ablated("counterfactual", features, values)
+        values = other.activations_of([Feature(*row) for row in features.tolist()])
+        return Ablated("counterfactual", features, values.double().cpu().numpy())
     if ablation == "zero":
         return Ablated("zero", features, np.zeros(len(features)))
     if ablation == "mean":
@@ -100,10 +104,6 @@ def ablated(
         values = np.array([means.get((layer, i), 0.0) for layer, _, i in features.tolist()])
         return Ablated("mean", features, values)
     raise ValueError(f"ablation is {ablation!r}; give 'zero', 'mean' or a graph.")
-
-
-def _rows(record: Record) -> list[tuple[int, ...]]:
-    return [tuple(row) for row in record.features.tolist()]
 
 
 def _means(model: ReplacementModel, prompts: Sequence[Prompt]) -> dict[tuple[int, int], float]:

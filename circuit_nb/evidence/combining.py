@@ -125,7 +125,7 @@ def combinations(
     measure = measure_of(model, graph, metric)
 
     def read(outcome: Outcome) -> tuple[float, str]:
-        return measure(outcome.after.logits[-1]), outcome.after.top[0][0]
+        return measure.after(outcome), outcome.after.top[0][0]
 
     experiments = [
         [Intervention.ablate(part) for part, is_on in zip(parts, row, strict=True) if not is_on]

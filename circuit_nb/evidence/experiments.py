@@ -52,6 +52,10 @@ class Measure:
         rest = values.mean() if self.less is None else values[self.less]
         return float(values[self.more] - rest)
 
+    def after(self, outcome: Outcome) -> float:
+        """The measure, in logits, after an intervention."""
+        return self(outcome.after.logits[-1])
+
 
 def uncapped(logits: npt.NDArray[np.float32], soft_cap: float | None) -> Floats:
     """Logits as they were before a soft cap."""
@@ -166,8 +170,3 @@ def features_in(part: Part) -> tuple[Feature, ...]:
 def name_of(part: Part) -> str:
     """What a part is called."""
     return part.name if isinstance(part, Supernode) else str(part)
-
-
-def value_of(measure: Measure) -> Callable[[Outcome], float]:
-    """Reads a measure after an intervention."""
-    return lambda outcome: measure(outcome.after.logits[-1])

@@ -9,7 +9,7 @@ or taken away on top of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,6 @@ from circuit_nb.evidence.experiments import (
     measure_of,
     name_of,
     run,
-    value_of,
 )
 from circuit_nb.graph import AttributionGraph
 from circuit_nb.intervention import Freeze
@@ -195,57 +194,74 @@ def faithfulness(
     check_apart(features)
     measure = measure_of(model, graph, metric)
     off = ablated(model, graph, ablation, prompts)
-    parts = [off.numbers(features_in(part)) for part in features]
-    circuit = _mask(off, (number for part in parts for number in part))
-    sizes, most_influential = _nested(off, graph)
+    parts = [off.mask(off.numbers(features_in(part))) for part in features]
+    kept = _kept(off, parts, _nested(off, graph), draws, seed)
+    values = run(
+        model,
+        graph,
+        [off.keeping(mask) for masks in kept.values() for mask in masks],
+        measure.after,
+        freeze=freeze,
+        batch_size=batch_size,
+        progress=progress,
+        doing="Faithfulness",
+    )
+    everything = measure(model.record(graph.token_ids.tolist()).next_logits.float().cpu().numpy())
+    return _found(measure.label, off, features, kept, values, everything)
+
+
+def _kept(
+    off: Ablated, parts: Sequence[Mask], influential: list[Mask], draws: int, seed: int
+) -> dict[str, list[Mask]]:
+    """Which features each experiment keeps, by what it is for."""
     random = np.random.default_rng(seed)
 
     def beside(chosen: Mask) -> list[Mask]:
         return [matched(random, chosen, off.features) for _ in range(draws)]
 
-    kept: list[Mask] = [
-        _mask(off, ()),
-        circuit,
-        ~circuit,
-        *(circuit & ~_mask(off, part) for part in parts),
-        *beside(circuit),
-        *most_influential,
-        *(mask for chosen in most_influential for mask in beside(chosen)),
-    ]
-    values = np.array(
-        run(
-            model,
-            graph,
-            [off.keeping(mask) for mask in kept],
-            value_of(measure),
-            freeze=freeze,
-            batch_size=batch_size,
-            progress=progress,
-            doing="Faithfulness",
-        )
-    )
-    everything = measure(model.record(graph.token_ids.tolist()).next_logits.float().cpu().numpy())
-    nothing = float(values[0])
+    circuit = np.any(parts, axis=0)
+    return {
+        "nothing": [np.zeros_like(circuit)],
+        "circuit": [circuit],
+        "rest": [~circuit],
+        "without": [circuit & ~part for part in parts],
+        "random": beside(circuit),
+        "curve": influential,
+        "random curve": [mask for chosen in influential for mask in beside(chosen)],
+    }
+
+
+def _found(
+    label: str,
+    off: Ablated,
+    features: Sequence[Part],
+    kept: dict[str, list[Mask]],
+    values: Sequence[float],
+    everything: float,
+) -> Faithfulness:
+    """The measures, from what each experiment gave in logits, and the unmodified run."""
+    nothing, (circuit,) = values[0], kept["circuit"]
     gap = everything - nothing
-    shares = (values - nothing) / (gap if abs(gap) > 1e-9 else float("nan"))
-    ends = np.cumsum([3, len(parts), draws, len(sizes)]).tolist()
-    (_, whole, rest), without, control, curve, curve_control = np.split(shares, ends)
+    shares = (np.array(values) - nothing) / (gap if abs(gap) > 1e-9 else float("nan"))
+    ends = np.cumsum([len(masks) for masks in kept.values()])[:-1]
+    f = dict(zip(kept, np.split(shares, ends), strict=True))
+    draws = len(f["random"])
     return Faithfulness(
-        label=measure.label,
+        label=label,
         ablation=off.name,
         parts=tuple(map(name_of, features)),
         n_features=int(circuit.sum()),
-        n_active=len(off.features),
+        n_active=len(circuit),
         metric_all=everything,
         metric_none=nothing,
-        faithfulness=float(whole),
-        completeness=float(rest),
-        minimality=whole - without,
-        control=Control(control),
+        faithfulness=float(f["circuit"][0]),
+        completeness=float(f["rest"][0]),
+        minimality=f["circuit"] - f["without"],
+        control=Control(f["random"]),
         curve=Curve(
-            sizes=np.append(0.0, sizes / len(off.features)),
-            values=np.append(0.0, curve),
-            control=Control(np.vstack([np.zeros(draws), curve_control.reshape(-1, draws)])),
+            sizes=np.array([0.0, *(mask.mean() for mask in kept["curve"])]),
+            values=np.append(0.0, f["curve"]),
+            control=Control(np.vstack([np.zeros(draws), f["random curve"].reshape(-1, draws)])),
         ),
     )
 
@@ -255,19 +271,12 @@ def curve_sizes(n_active: int) -> npt.NDArray[np.int64]:
     return np.unique(np.ceil(np.array(SHARES) * n_active).astype(np.int64))
 
 
-def _mask(off: Ablated, numbers: Iterable[int]) -> Mask:
-    mask = np.zeros(len(off.features), dtype=bool)
-    mask[list(numbers)] = True
-    return mask
-
-
-def _nested(off: Ablated, graph: AttributionGraph) -> tuple[npt.NDArray[np.int64], list[Mask]]:
-    """How many features are on the curve at each step, and the most influential so many."""
+def _nested(off: Ablated, graph: AttributionGraph) -> list[Mask]:
+    """The most influential features, so many of them as there are at each step of the curve."""
     reach = dict(zip(map(tuple, graph.features.tolist()), influence(graph).tolist(), strict=False))
     strength = np.array([reach.get(tuple(row), -1.0) for row in off.features.tolist()])
     order = np.argsort(-strength, kind="stable")
-    counts = curve_sizes(len(order))
-    return counts, [_mask(off, order[:n]) for n in counts.tolist()]
+    return [off.mask(order[:n]) for n in curve_sizes(len(order)).tolist()]
 
 
 def _area(x: Floats, y: Floats) -> np.floating:

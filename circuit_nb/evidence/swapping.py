@@ -133,16 +133,8 @@ def swap(
         _Given(model, graph.token_ids.tolist(), part)
         for graph, part in ((graph_a, part_a), (graph_b, part_b))
     )
-
-    both = [a.answer, b.answer]
-
-    def read(outcome: Outcome) -> tuple[str, Floats]:
-        return outcome.after.top[0][0], outcome.after.probabilities[both].astype(np.float64)
-
-    found = run(
-        model, graph_a, [_exchanged(a, b)], read, freeze=freeze, progress=False, doing="Swap"
-    )
-    after, shares = found[0]
+    both = np.array([a.answer, b.answer])
+    ((after, shares),) = _swapped(model, a, [b], both, freeze)
     return Swap(
         parts=(name_of(part_a), name_of(part_b)),
         before=model.token(a.answer),
@@ -181,25 +173,10 @@ def swaps(
         )
     given = [_Given(model, *pair) for pair in zip(prompts, parts, strict=True)]
     expected = np.array([one.answer for one in given])
-
-    def read(outcome: Outcome) -> tuple[str, Floats]:
-        return outcome.after.top[0][0], outcome.after.probabilities[expected].astype(np.float64)
-
     rows: list[list[tuple[str, Floats]]] = []
     try:
         for one in tqdm(given, desc="Swaps", unit="prompt", disable=not progress):
-            experiments = [_exchanged(one, other) for other in given]
-            rows.append(
-                run(
-                    model,
-                    one.ids,
-                    experiments,
-                    read,
-                    freeze=freeze,
-                    batch_size=batch_size,
-                    progress=False,
-                )
-            )
+            rows.append(_swapped(model, one, given, expected, freeze, batch_size))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"Swaps interrupted after {len(rows)} of {len(given)} prompts; nothing is left on the "
@@ -218,27 +195,51 @@ class _Given:
 
     def __init__(self, model: ReplacementModel, prompt: Prompt, part: Part) -> None:
         record = model.record(prompt)
-        active = dict(
-            zip(map(tuple, record.features.tolist()), record.activations.tolist(), strict=True)
-        )
         self.ids: list[int] = record.token_ids.tolist()
         self.probabilities = record.next_logits.float().softmax(-1).cpu().numpy()
         self.answer = int(self.probabilities.argmax())
         self.part = part
         self.features = features_in(part)
-        self.values: list[float] = []
-        for f in self.features:
-            if (f.layer, f.position, f.index) not in active:
+        for feature in self.features:
+            record.check_position(feature.position)
+        self.values: list[float] = record.activations_of(self.features).tolist()
+        for feature, value in zip(self.features, self.values, strict=True):
+            if not value:
                 raise ValueError(
-                    f"{f} of {name_of(part)!r} is not active on the prompt {record.prompt!r}; give "
-                    "each prompt a part that is active there."
+                    f"{feature} of {name_of(part)!r} is not active on the prompt "
+                    f"{record.prompt!r}; give each prompt a part that is active there."
                 )
-            self.values.append(active[f.layer, f.position, f.index])
 
     @property
     def positions(self) -> set[int]:
         """Where the part lies."""
         return {f.position for f in self.features}
+
+
+def _swapped(
+    model: ReplacementModel,
+    a: _Given,
+    others: Sequence[_Given],
+    tokens: npt.NDArray[np.int64],
+    freeze: Freeze,
+    batch_size: int | None = None,
+) -> list[tuple[str, Floats]]:
+    """With a's part out and each other's in: the answer, and probabilities of tokens."""
+
+    def read(outcome: Outcome) -> tuple[str, Floats]:
+        return outcome.after.top[0][0], outcome.after.probabilities[tokens].astype(np.float64)
+
+    experiments = [_exchanged(a, b) for b in others]
+    return run(
+        model,
+        a.ids,
+        experiments,
+        read,
+        freeze=freeze,
+        batch_size=batch_size,
+        progress=False,
+        doing="Swap",
+    )
 
 
 def _exchanged(a: _Given, b: _Given) -> list[Intervention]:

@@ -93,7 +93,7 @@ def sweep(
     ids = None if tokens is None else [model.token_id(token) for token in tokens]
 
     def read(outcome: Outcome) -> tuple[float, Floats]:
-        return measure(outcome.after.logits[-1]), outcome.after.probabilities.astype(np.float64)
+        return measure.after(outcome), outcome.after.probabilities.astype(np.float64)
 
     found = run(
         model,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -148,22 +148,12 @@ def verify(
     order = np.argsort(-influence(graph)[graph.blocks.features], kind="stable")[:top]
     off = [every[i] for i in order.tolist()] if parts is None else list(parts)
     tokens = np.flatnonzero(graph.target_ids >= 0)
-    ids, cap = graph.target_ids[tokens], soft_cap(model)
-
-    def read(outcome: Outcome) -> Floats:
-        before, after = outcome.before, outcome.after
-        change = [after.pre_activations[f] - before.pre_activations[f] for f in every]
-        logits = (uncapped(p.logits[-1], cap) for p in (after, before))
-        demeaned = [values[ids] - values.mean() for values in logits]
-        return np.concatenate([change, demeaned[0] - demeaned[1]])
-
     predicted = effects(graph, off, direct=freeze == "all")
-    experiments = [[Intervention.ablate(part)] for part in off]
     measured = run(
         model,
         graph,
-        experiments,
-        read,
+        [[Intervention.ablate(part)] for part in off],
+        _changes(every, graph.target_ids[tokens], soft_cap(model)),
         freeze=freeze,
         watch=every,
         batch_size=batch_size,
@@ -178,6 +168,21 @@ def verify(
         measured=np.stack(measured),
         freeze=freeze,
     )
+
+
+def _changes(
+    features: Sequence[Feature], ids: npt.NDArray[np.int64], cap: float | None
+) -> Callable[[Outcome], Floats]:
+    """Reads the changes of features' pre-activations and of tokens' demeaned logits."""
+
+    def read(outcome: Outcome) -> Floats:
+        before, after = outcome.before, outcome.after
+        change = [after.pre_activations[f] - before.pre_activations[f] for f in features]
+        logits = (uncapped(p.logits[-1], cap) for p in (after, before))
+        demeaned = [values[ids] - values.mean() for values in logits]
+        return np.concatenate([change, demeaned[0] - demeaned[1]])
+
+    return read
 
 
 def effects(graph: AttributionGraph, parts: Sequence[Part], *, direct: bool) -> Floats:

@@ -95,17 +95,15 @@ def signed_map(
         "hoverinfo": "text",
     }
     if legend:
-        ticks = [-most, 0, most]
-        trace["colorbar"] = {
-            "title": {"text": legend, "side": "right"},
-            "thickness": 10,
-            "tickvals": ticks,
-            "ticktext": [signed(t) for t in ticks],
-            "outlinewidth": 0,
-        }
+        trace["colorbar"] = _colour_bar(most, legend)
     data: list[dict[str, Any]] = [trace]
     if written is not None:
         data.append(_numbers(values, most, written))
+    return {"data": data, "layout": _map_layout(rows, columns, cell)}
+
+
+def _map_layout(rows: Sequence[str], columns: Sequence[str], cell: int) -> dict[str, Any]:
+    """Room for the names of rows and columns, slanted where they would not fit."""
     left = max((text_width(r, BODY) for r in rows), default=0) + 16
     slanted = any(text_width(c, BODY) > MAP_WIDTH / len(columns) for c in columns)
     below = LEAST_TICK
@@ -124,7 +122,18 @@ def signed_map(
     layout["xaxis"]["range"] = [-0.5, len(columns) - 0.5]
     layout["yaxis"]["range"] = [len(rows) - 0.5, -0.5]
     layout["showlegend"] = False
-    return {"data": data, "layout": layout}
+    return layout
+
+
+def _colour_bar(most: float, legend: str) -> dict[str, Any]:
+    ticks = [-most, 0, most]
+    return {
+        "title": {"text": legend, "side": "right"},
+        "thickness": 10,
+        "tickvals": ticks,
+        "ticktext": [signed(t) for t in ticks],
+        "outlinewidth": 0,
+    }
 
 
 def _numbers(

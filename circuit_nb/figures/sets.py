@@ -208,32 +208,19 @@ def prompts_figure(
         explained: Share of the variance along each axis.
         picked: The prompt that has a ring around it.
     """
+    hover = [
+        f"{plotly_text(shorten(prompt, 80))}<br>likeness to the others {number(float(like))}"
+        for prompt, like in zip(prompts, likeness, strict=True)
+    ]
     data: list[dict[str, Any]] = []
     for mask, colour, symbol, name in (
         (~outliers, POSITIVE, "circle", "like the others"),
         (outliers, NEGATIVE, "diamond", "another circuit"),
     ):
         here: list[int] = np.flatnonzero(mask).tolist()
-        few = len(here) <= APART
+        marker = {"size": 9, "color": colour, "symbol": symbol, "opacity": 0.75}
         data.append(
-            {
-                "type": "scatter",
-                "mode": "markers+text" if few else "markers",
-                "x": points[here, 0].tolist(),
-                "y": points[here, 1].tolist(),
-                "name": name,
-                "text": [plotly_text(shorten(prompts[i], 30)) for i in here] if few else None,
-                "textposition": "top center",
-                "textfont": {"size": SMALL, "color": GREY},
-                "cliponaxis": False,
-                "marker": {"size": 9, "color": colour, "symbol": symbol, "opacity": 0.75},
-                "hovertext": [
-                    f"{plotly_text(shorten(prompts[i], 80))}<br>likeness to the others "
-                    f"{number(float(likeness[i]))}"
-                    for i in here
-                ],
-                "hoverinfo": "text",
-            }
+            {**_prompt_points(points, prompts, hover, here), "name": name, "marker": marker}
         )
     if picked is not None:
         ring = {"symbol": "circle-open", "size": 17, "color": GREY, "line": {"width": 2}}
@@ -260,3 +247,22 @@ def prompts_figure(
         }
     ]
     return go.Figure({"data": data, "layout": layout})
+
+
+def _prompt_points(
+    points: npt.NDArray[Any], prompts: Sequence[str], hover: Sequence[str], here: list[int]
+) -> dict[str, Any]:
+    """Some of the prompts as points, with their words where they are few."""
+    few = len(here) <= APART
+    return {
+        "type": "scatter",
+        "mode": "markers+text" if few else "markers",
+        "x": points[here, 0].tolist(),
+        "y": points[here, 1].tolist(),
+        "text": [plotly_text(shorten(prompts[i], 30)) for i in here] if few else None,
+        "textposition": "top center",
+        "textfont": {"size": SMALL, "color": GREY},
+        "cliponaxis": False,
+        "hovertext": [hover[i] for i in here],
+        "hoverinfo": "text",
+    }

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -51,6 +52,15 @@ class Placed:
     def within(self, first: int, last: int) -> Placed:
         """Those at positions from one to another, both included."""
         return self._where((self.positions >= first) & (self.positions <= last))
+
+    def ends(self, n: int, which: Literal["amin", "amax"]) -> tuple[Tensor, Tensor]:
+        """The least or greatest position and depth of each of n owners, (n,) each."""
+        fill = 2**62 if which == "amin" else -1
+        found = (
+            torch.full((n,), fill).scatter_reduce(0, self.owners, values, which)
+            for values in (self.positions, self.depths)
+        )
+        return next(found), next(found)
 
     @cached_property
     def _by_depth(self) -> dict[int, Placed]:
@@ -90,9 +100,10 @@ class Placed:
         here = self._by_depth.get(depth)
         if here is not None:
             here = here.within(first, first + len(carried) - 1)
-            there = carried[(here.positions - first).to(carried.device)]
-            products = torch.bmm(there, here.vectors[:, :, None].to(carried.device))
-            found.index_add_(0, here.owners, products[:, :, 0].cpu())
+            for position in here.positions.unique().tolist():
+                own = here.within(position, position)
+                products = own.vectors.to(carried.device) @ carried[position - first].T
+                found.index_add_(0, own.owners, products.cpu())
         return found
 
 
@@ -126,29 +137,30 @@ def ascend(
     Yields:
         Every depth from where the first source enters a block to the end.
     """
-    if not len(sources.owners):
+    if not len(sources.owners) or not blocks:
         return
     scratch, start = Buffer(), int(sources.depths.min()) // 2
     shape = (last + 1 - first, n, sources.vectors.shape[1])
-    here = torch.arange(first, last + 1).repeat_interleave(n)
+    begins, lowest = sources.ends(n, "amin")
+    within = torch.arange(first, last + 1)[:, None] >= begins
     device = blocks[min(start, len(blocks) - 1)].block.device
     x = sources.add(2 * start, torch.zeros(shape, device=device), first)
     for frozen in blocks[start:]:
-        x, depth, parallel = (
-            x.to(frozen.block.device),
-            2 * frozen.block.layer,
-            frozen.block.parallel,
-        )
+        x, depth = x.to(frozen.block.device), 2 * frozen.block.layer
+        on = _on(within & (lowest <= depth), x)
         attention = frozen.attention(last + 1, scratch)
-        values = attention.values(x)
+        values = attention.values(x, on)
         yield Level(depth, first, x, values)
-        skipped = frozen.skip(x.flatten(0, 1), here) if parallel else None
-        attention.add(values, first, x)
-        if not parallel:
+        if frozen.block.parallel:
+            skipped = frozen.skip(x.flatten(0, 1).index_select(0, on), first + on // n)
+            attention.add(values, first, x, on)
+        else:
+            attention.add(values, first, x, on)
             yield Level(depth + 1, first, sources.add(depth + 1, x, first))
-            skipped = frozen.skip(x.flatten(0, 1), here)
+            on = _on(within & (lowest <= depth + 1), x)
+            skipped = frozen.skip(x.flatten(0, 1).index_select(0, on), first + on // n)
         if skipped is not None:
-            x += skipped.view(shape)
+            x.flatten(0, 1).index_add_(0, on, skipped)
         sources.add(depth + 2, x, first)
     yield Level(2 * len(blocks), first, x)
 
@@ -173,26 +185,32 @@ def descend(
         return
     scratch, start = Buffer(), (int(targets.depths.max()) + 1) // 2
     shape = (last + 1 - first, n, targets.vectors.shape[1])
-    here = torch.arange(first, last + 1).repeat_interleave(n)
+    ends, highest = targets.ends(n, "amax")
+    within = torch.arange(first, last + 1)[:, None] <= ends
     g = torch.zeros(shape, device=blocks[max(start, 1) - 1].block.device)
     targets.add(2 * start, g, first)
     for frozen in reversed(blocks[:start]):
-        g, depth, parallel = (
-            g.to(frozen.block.device),
-            2 * frozen.block.layer,
-            frozen.block.parallel,
-        )
+        g, depth = g.to(frozen.block.device), 2 * frozen.block.layer
         yield Level(depth + 2, first, g)
-        skipped = frozen.skip_back(frozen.write_back(g.flatten(0, 1), here), here)
-        if not parallel:
+        above = _on(within & (highest >= depth + 2), g)
+        where = first + above // n
+        written = frozen.write_back(g.flatten(0, 1).index_select(0, above), where)
+        skipped = frozen.skip_back(written, where)
+        if not frozen.block.parallel:
             if skipped is not None:
-                g += skipped.view(shape)
+                g.flatten(0, 1).index_add_(0, above, skipped)
             targets.add(depth + 1, g, first)
+        on = _on(within & (highest >= depth + 1), g)
         attention = frozen.attention(last + 1, scratch)
-        at_values = attention.to_values(attention.heads(g), first)
+        at_values = attention.to_values(attention.heads(g, on), first)
         yield Level(depth + 1, first, g, at_values)
-        if parallel and skipped is not None:
-            g += skipped.view(shape)
-        attention.add_back(at_values, g)
+        if frozen.block.parallel and skipped is not None:
+            g.flatten(0, 1).index_add_(0, above, skipped)
+        attention.add_back(at_values, g, on)
         targets.add(depth, g, first)
     yield Level(0, first, g)
+
+
+def _on(mask: Tensor, like: Tensor) -> Tensor:
+    """Numbers of the pairs of position and vector, (positions, n), that may be more than 0."""
+    return mask.flatten().nonzero()[:, 0].to(like.device)

@@ -38,33 +38,41 @@ class Attention:
         kv_heads, d_head, _ = self.out_of_values.shape
         return self.into_heads.shape[1] // (kv_heads * d_head)
 
-    def values(self, x: Tensor) -> Tensor:
-        """The shares that vectors (positions, n, d_model) have in the values,
-        (key-value heads, positions, n, d_head)."""
-        found = torch.matmul(x.flatten(0, 1), self.out_of_values.transpose(1, 2))
-        return found.view(len(found), len(x), -1, found.shape[2])
+    def values(self, x: Tensor, on: Tensor) -> Tensor:
+        """The shares that vectors have in the values, (key-value heads, positions, n, d_head).
 
-    def add(self, values: Tensor, first: int, into: Tensor) -> None:
+        Args:
+            x: (positions, n, d_model).
+            on: Numbers of the pairs of position and vector that are more than 0.
+        """
+        found = x.flatten(0, 1).index_select(0, on) @ self.out_of_values.flatten(0, 1).T
+        return _spread(found, on, x.shape, len(self.out_of_values))
+
+    def add(self, values: Tensor, first: int, into: Tensor, on: Tensor) -> None:
         """Add what attention makes of values to the residual stream, (positions, n, d_model).
 
         Args:
             values: As `values` gives them.
             first: The position that they begin with.
             into: Changed in place.
+            on: The pairs that anything can come to.
         """
         kv_heads, positions, n, d_head = values.shape
         pattern = self.pattern[:, first * self.group :, first:]
         read = torch.bmm(pattern, values.view(kv_heads, positions, n * d_head))
         read = read.view(kv_heads, positions, self.group, n, d_head).permute(1, 3, 0, 2, 4)
-        into.flatten(0, 1).addmm_(read.reshape(positions * n, -1), self.into_heads.T)
+        read = read.reshape(positions * n, -1).index_select(0, on)
+        into.flatten(0, 1).index_add_(0, on, read @ self.into_heads.T)
 
-    def heads(self, gradient: Tensor) -> Tensor:
-        """Gradients where attention writes, (positions, n, d_model), carried to its heads,
-        (heads, positions, n, d_head)."""
-        positions, n, _ = gradient.shape
-        by_head = gradient.flatten(0, 1) @ self.into_heads
-        by_head = by_head.view(positions, n, -1, self.out_of_values.shape[1])
-        return by_head.permute(2, 0, 1, 3)
+    def heads(self, gradient: Tensor, on: Tensor) -> Tensor:
+        """Gradients where attention writes, carried to its heads, (heads, positions, n, d_head).
+
+        Args:
+            gradient: (positions, n, d_model).
+            on: Numbers of the pairs of position and gradient that are more than 0.
+        """
+        found = gradient.flatten(0, 1).index_select(0, on) @ self.into_heads
+        return _spread(found, on, gradient.shape, len(self.out_of_values) * self.group)
 
     def to_values(self, by_head: Tensor, first: int) -> Tensor:
         """From the heads to the values that they attend to, each head by itself; shapes as `heads`
@@ -72,16 +80,25 @@ class Attention:
         n_heads, positions, n, d_head = by_head.shape
         pattern = self.pattern.view(len(self.pattern), -1, self.group, self.pattern.shape[2])
         pattern = pattern.transpose(1, 2).flatten(0, 1)[:, first:, first:].transpose(1, 2)
-        flat = by_head.reshape(n_heads, positions, n * d_head)
+        flat = by_head.view(n_heads, positions, n * d_head)
         return torch.bmm(pattern, flat).view(by_head.shape)
 
-    def add_back(self, at_values: Tensor, into: Tensor) -> None:
+    def add_back(self, at_values: Tensor, into: Tensor, on: Tensor) -> None:
         """Add gradients at the values, as `to_values` gives them, to those of the residual stream,
-        (positions, n, d_model), in place."""
+        (positions, n, d_model), in place, at the pairs that any come to."""
         kv_heads, d_head, _ = self.out_of_values.shape
-        summed = at_values.view(kv_heads, self.group, -1, d_head).sum(1)
-        for own, weight in zip(summed, self.out_of_values, strict=True):
-            into.flatten(0, 1).addmm_(own, weight)
+        summed = at_values.view(kv_heads, self.group, -1, d_head).sum(1).index_select(1, on)
+        back = summed.transpose(0, 1).flatten(1) @ self.out_of_values.flatten(0, 1)
+        into.flatten(0, 1).index_add_(0, on, back)
+
+
+def _spread(found: Tensor, on: Tensor, shape: tuple[int, ...], n_heads: int) -> Tensor:
+    """By head, at all positions, (heads, positions, n, d_head), what is at some pairs of position
+    and vector, (pairs, heads × d_head); 0 at the others."""
+    positions, n, _ = shape
+    spread = found.new_zeros(n_heads, positions * n, found.shape[1] // n_heads)
+    spread.index_copy_(1, on, found.view(len(on), n_heads, -1).transpose(0, 1))
+    return spread.view(n_heads, positions, n, -1)
 
 
 class FrozenBlock:

@@ -41,11 +41,11 @@ class Side:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The linear part."""
-        return self._rotate(self.norm(x, self.scale) @ self.weight * self.factor)
+        return self._rotated(self.norm(x, self.scale) @ self.weight * self.factor)
 
     def transpose(self, v: Tensor) -> Tensor:
         """The transpose of the linear part."""
-        back = self._rotate_back(v) * self.factor @ self.weight.T
+        back = self._rotated(v, back=True) * self.factor @ self.weight.T
         return self.norm.transpose(back, self.scale)
 
     def constant(self) -> Tensor:
@@ -55,23 +55,17 @@ class Side:
             found = found + self.norm_bias @ self.weight
         if self.bias is not None:
             found = found + self.bias
-        return self._rotate(found * self.factor.expand(len(self.scale), -1))
+        return self._rotated(found * self.factor.expand(len(self.scale), -1))
 
-    def _rotate(self, v: Tensor) -> Tensor:
+    def _rotated(self, v: Tensor, *, back: bool = False) -> Tensor:
+        """Rotary positions applied, or the transpose of that."""
         if self.rotary is None:
             return v
         cos, sin = self.rotary
         turned, rest = v.split([cos.shape[1], v.shape[-1] - cos.shape[1]], dim=-1)
-        a, b = turned.chunk(2, dim=-1)
-        return torch.cat([turned * cos + torch.cat([-b, a], dim=-1) * sin, rest], dim=-1)
-
-    def _rotate_back(self, v: Tensor) -> Tensor:
-        if self.rotary is None:
-            return v
-        cos, sin = self.rotary
-        turned, rest = v.split([cos.shape[1], v.shape[-1] - cos.shape[1]], dim=-1)
-        a, b = (turned * sin).chunk(2, dim=-1)
-        return torch.cat([turned * cos + torch.cat([b, -a], dim=-1), rest], dim=-1)
+        a, b = (turned * sin if back else turned).chunk(2, dim=-1)
+        swapped = torch.cat([b, -a], dim=-1) if back else torch.cat([-b, a], dim=-1) * sin
+        return torch.cat([turned * cos + swapped, rest], dim=-1)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ Names are imported on first use: reading a set loads no torch.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from circuit_nb import lazy
 
 if TYPE_CHECKING:
     from circuit_nb.graphsets.asking import Ask, asks, template
@@ -27,20 +28,13 @@ __all__ = [
     "template",
 ]
 
-_HOME = {
-    "Ask": "asking",
-    "Engine": "engines",
-    "GraphSet": "graphset",
-    "Here": "engines",
-    "Processes": "engines",
-    "Ray": "ray_engine",
-    "asks": "asking",
-    "attribute_many": "computing",
-    "template": "asking",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'circuit_nb.graphsets' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"circuit_nb.graphsets.{_HOME[name]}"), name)
+__getattr__ = lazy.names(
+    __name__,
+    {
+        "graphsets.asking": ("Ask", "asks", "template"),
+        "graphsets.computing": ("attribute_many",),
+        "graphsets.engines": ("Engine", "Here", "Processes"),
+        "graphsets.graphset": ("GraphSet",),
+        "graphsets.ray_engine": ("Ray",),
+    },
+)

@@ -59,13 +59,8 @@ def load(
         ValueError: If the family is unknown or model and transcoders do not fit together.
         MemoryError: If the device has too little memory; it says what needs less.
     """
-    if device_map is not None and (
-        device is not None or not isinstance(model, (str, os.PathLike)) or model in EMBEDDED
-    ):
-        raise ValueError(
-            "device_map goes with a model's folder or Hub id, and in place of device; a model in "
-            "memory stays where it is."
-        )
+    if device_map is not None:
+        _check_spread(model, device)
     place = device_of(device) if device is not None else None
     name = "" if not isinstance(model, (str, os.PathLike)) else os.fspath(model)
     given = isinstance(transcoders, Transcoders)
@@ -83,6 +78,16 @@ def load(
         kept = None if given else opened.dtype
         opened.place_transcoders(kept, keep_encoders=keep_encoders)
     return opened
+
+
+def _check_spread(model: Any, device: str | torch.device | None) -> None:
+    """Raise `ValueError` where a device map has nothing to spread."""
+    named = isinstance(model, (str, os.PathLike)) and model not in EMBEDDED
+    if device is not None or not named:
+        raise ValueError(
+            "device_map goes with a model's folder or Hub id, and in place of device; a model in "
+            "memory stays where it is."
+        )
 
 
 def _open_set(transcoders: str | os.PathLike[str]) -> Transcoders:

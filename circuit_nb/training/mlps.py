@@ -13,6 +13,7 @@ from circuit_nb import hub
 from circuit_nb.bridge.opening import open_bridge
 from circuit_nb.bridge.protocol import Tokenizer, parts_of
 from circuit_nb.model.devices import default_device, device_of
+from circuit_nb.model.padding import alike
 from circuit_nb.model.replacement import Hook, ReplacementModel
 from circuit_nb.training.sequences import Batch
 from circuit_nb.transcoders.lazy_files import InMemory
@@ -61,11 +62,6 @@ def _silent(n_layers: int, d_model: int) -> Transcoders:
     return Transcoders(tuple(layer() for _ in range(n_layers)), "mlp.hook_in", "mlp.hook_out")
 
 
-_ALIKE = 0.75
-"""How long the shortest sequence of a pass is at least, as a share of the longest: what is padded
-is computed for nothing."""
-
-
 @torch.no_grad()
 def read(
     model: ReplacementModel, batch: Batch, input_hook: str, output_hook: str
@@ -75,8 +71,11 @@ def read(
     Returns:
         Inputs and outputs, each a list over layers of (tokens, d_model).
     """
+    places = torch.arange(1, batch.counted.shape[1] + 1)
+    ends: list[int] = (batch.counted * places).amax(1).clamp_min(1).tolist()
     found: dict[int, Tensor] = {}
-    for rows, width in _alike(batch.counted):
+    for rows in alike(ends):
+        width = ends[rows[0]]
         ids, counted = batch.token_ids[rows, :width], batch.counted[rows, :width]
         values = _read(model, ids, counted, (input_hook, output_hook))
         parts = values.split(counted.sum(1).tolist(), dim=1)
@@ -84,17 +83,6 @@ def read(
     values = torch.cat([found[row] for row in range(len(batch.counted))], dim=1)
     half = len(model.blocks)
     return list(values[:half]), list(values[half:])
-
-
-def _alike(counted: Tensor) -> list[tuple[list[int], int]]:
-    """Sequences of like length, as rows of a batch and their greatest length."""
-    ends = (counted * torch.arange(1, counted.shape[1] + 1)).amax(1).clamp_min(1).tolist()
-    found: list[tuple[list[int], int]] = []
-    for row in sorted(range(len(ends)), key=ends.__getitem__, reverse=True):
-        if not found or ends[row] < _ALIKE * found[-1][1]:
-            found.append(([], ends[row]))
-        found[-1][0].append(row)
-    return found
 
 
 def _read(

@@ -121,7 +121,88 @@ def test_the_strongest_pieces_are_kept(golden: Any) -> None:
     for key, card in found.items():
         peaks = [max(values[key]) for text in texts if key in (values := active(golden, (text,)))]
         kept = [max(example.activations) for example in card.examples]
-        assert kept == pytest.approx(sorted(peaks, reverse=True)[:5])
+        assert kept == pytest.approx(sorted(peaks, reverse=True)[:5], abs=1e-5)
+
+
+def test_tallies_are_what_counting_gives() -> None:
+    """In batches of any order; of equal pieces the earlier ones are kept."""
+    from circuit_nb.cards.tallies import Tally
+
+    draw = torch.Generator().manual_seed(0)
+    pieces = torch.randint(-4, 9, (40, 6, 12), generator=draw).float()
+    pieces[torch.rand(pieces.shape, generator=draw) < 0.7] = 0
+    pieces[:, :, 7] = 0
+    tally = Tally(8, wanted=[*range(10), 99])
+    for part in torch.randperm(40, generator=draw).split(7):
+        tally.add(pieces[part], part)
+    assert sorted(tally.features.tolist()) == [i for i in range(10) if i != 7]
+    for index, tokens, histogram, strongest in tally.found():
+        own = pieces[:, :, index]
+        assert tokens == (own != 0).sum() == sum(histogram.counts)
+        peaks = own.masked_fill(own == 0, -torch.inf).amax(1).tolist()
+        expected = sorted(range(40), key=lambda i: (-peaks[i], i))[:5]
+        assert strongest == [(i, [*own[i].tolist(), 0.0, 0.0]) for i in expected]
+
+
+def test_token_ids_are_texts_too(golden: Any) -> None:
+    ids = [golden.tokenize(text).tolist() for text in TEXTS]
+    expected = cards.compute(golden, TEXTS, progress=False)
+    assert dict(cards.compute(golden, ids, progress=False)) == dict(expected)
+
+
+def test_readers_can_name_features_themselves(golden: Any) -> None:
+    def name(card: FeatureCard) -> str:
+        return f"fires on {card.examples[0].tokens[-1]!r}, {len(card.promotes)}"
+
+    found = cards.compute(golden, TEXTS, effects=2, name=name, progress=False)
+    assert all(card.label == name(card) for card in found.values())
+
+
+def test_stopped_and_called_again_it_goes_on(golden: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    from circuit_nb.cards import reading
+
+    monkeypatch.setattr(reading, "_EVERY", 0.0)
+    monkeypatch.setattr(reading, "_TOKENS", 20)
+    texts, kept = [*TEXTS] * 6, tmp_path / "kept"
+    expected = cards.compute(golden, texts, progress=False)
+
+    def stopping() -> Iterator[str]:
+        yield from texts[:11]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cards.compute(golden, stopping(), resume=kept, progress=False)
+    assert kept.is_file()
+    passes: list[int] = []
+    run = golden.run
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            golden, "run", lambda ids, *a, **k: (passes.append(len(ids)), run(ids, *a, **k))[1]
+        )
+        found = cards.compute(golden, iter(texts), resume=kept, progress=False)
+    assert sum(passes) <= len(texts) - 8  # what was read is not read again
+    assert dict(found) == dict(expected) and found.provenance == expected.provenance
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("change", ["texts", "fewer", "keys", "torn"])
+def test_what_was_kept_for_something_else_is_refused(
+    change: str, golden: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    from circuit_nb.cards import reading
+
+    monkeypatch.setattr(reading, "_EVERY", 0.0)
+    monkeypatch.setattr(reading.Reading, "forget", lambda self: None)
+    kept = tmp_path / "kept"
+    cards.compute(golden, TEXTS, effects=0, resume=kept, progress=False)
+    if change == "torn":
+        kept.write_bytes(kept.read_bytes()[:-50])
+    content = kept.read_bytes()
+    given = {"texts": TEXTS[::-1], "fewer": TEXTS[:1]}.get(change, TEXTS)
+    keys = [(0, 1)] if change == "keys" else None
+    with pytest.raises(ValueError, match="remove it to begin anew"):
+        cards.compute(golden, given, keys=keys, effects=0, resume=kept, progress=False)
+    assert kept.read_bytes() == content
 
 
 def test_nothing_to_compute_from(golden: Any) -> None:

@@ -5,7 +5,7 @@ Data come as plain values, so that nothing here knows of sets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ def average_circuit_figure(
     edges: Sequence[tuple[Place, Place, float, float]],
     roles: Sequence[str],
     n_prompts: int,
+    hollow: Container[Place] = (),
 ) -> go.Figure:
     """The circuit that prompts share: places along x, layers up y, size by share of the prompts.
 
@@ -44,6 +45,7 @@ def average_circuit_figure(
         edges: Source, target, share of the prompts, and what passes along it on average, signed.
         roles: Names of the places, in reading order.
         n_prompts: How many prompts there are.
+        hollow: Nodes that are drawn as rings.
     """
     drawn = sorted(edges, key=lambda e: -abs(e[3]))[:MOST_EDGES]
     ends = {end for a, b, *_ in drawn for end in (a, b)}
@@ -60,7 +62,7 @@ def average_circuit_figure(
     most = max((abs(e[3]) for e in drawn), default=1.0) or 1.0
     data = [_edge(at[a], at[b], flow, most) for a, b, _, flow in drawn]
     known = {n: nodes.get(n, (f"L{n[0]} #{n[2]}", float("nan"), 0.0)) for n in features}
-    data.append(_points(places, known))
+    data.append(_points(places, known, hollow))
     ticks = [0, *heights.values(), top]
     layout = axes("", "", height=max(320, 34 * top + 110))
     layout["xaxis"] |= {
@@ -72,7 +74,7 @@ def average_circuit_figure(
     }
     names = ["word", *(f"layer {k}" for k in heights), f"answer of {n_prompts} prompts"]
     layout["yaxis"] |= {"showline": False, "zeroline": False, "tickvals": ticks, "ticktext": names}
-    layout["margin"] |= {"l": 150, "b": 90}
+    layout["margin"] |= {"l": 150, "r": 130 if len(features) <= APART else 16, "b": 90}
     layout["showlegend"] = False
     marks = {
         "type": "scatter",
@@ -123,16 +125,27 @@ def _edge(
 
 
 def _points(
-    places: Mapping[Place, tuple[float, float]], known: Mapping[Place, tuple[str, float, float]]
+    places: Mapping[Place, tuple[float, float]],
+    known: Mapping[Place, tuple[str, float, float]],
+    hollow: Container[Place],
 ) -> dict[str, Any]:
     order = list(places)
+    few = len(order) <= APART
+    words = [
+        plotly_text(shorten(known[n][0].rpartition(" @ ")[0] or known[n][0], 24)) for n in order
+    ]
     return {
         "type": "scatter",
-        "mode": "markers",
+        "mode": "markers+text" if few else "markers",
+        "text": words if few else None,
+        "textposition": "middle right",
+        "textfont": {"size": SMALL, "color": GREY},
+        "cliponaxis": False,
         "x": [places[n][0] for n in order],
         "y": [places[n][1] for n in order],
         "marker": {
             "size": [8 + 8 * (known[n][1] if known[n][1] == known[n][1] else 0) for n in order],
+            "symbol": ["circle-open" if n in hollow else "circle" for n in order],
             "color": POSITIVE,
             "line": {"width": 1, "color": GREY},
         },
@@ -183,6 +196,7 @@ def prompts_figure(
     likeness: npt.NDArray[Any],
     outliers: npt.NDArray[np.bool_],
     explained: tuple[float, float],
+    picked: int | None = None,
 ) -> go.Figure:
     """Prompts by circuit: near each other where they use the same features.
 
@@ -192,6 +206,7 @@ def prompts_figure(
         likeness: To the others' average circuit, (prompts,).
         outliers: Whose circuit is another, (prompts,).
         explained: Share of the variance along each axis.
+        picked: The prompt that has a ring around it.
     """
     hover = [
         f"{plotly_text(shorten(prompt, 80))}<br>likeness to the others {number(float(like))}"
@@ -207,11 +222,17 @@ def prompts_figure(
         data.append(
             {**_prompt_points(points, prompts, hover, here), "name": name, "marker": marker}
         )
+    if picked is not None:
+        ring = {"symbol": "circle-open", "size": 17, "color": GREY, "line": {"width": 2}}
+        at = {"x": [float(points[picked, 0])], "y": [float(points[picked, 1])]}
+        data.append({"type": "scatter", "mode": "markers", **at, "marker": ring})
+        data[-1] |= {"hoverinfo": "skip", "showlegend": False}
     layout = axes(
         f"first axis, {percent(explained[0])} of the variance",
         f"second axis, {percent(explained[1])}",
         height=420,
     )
+    layout["showlegend"] = bool(outliers.any())
     for axis in ("xaxis", "yaxis"):
         layout[axis] |= {"zeroline": False, "showticklabels": False}
     layout["shapes"] = [

@@ -16,9 +16,11 @@ from circuit_nb.graph import AttributionGraph
 from circuit_nb.graphsets import profiles_file
 from circuit_nb.graphsets.folder import Entry, Folder
 from circuit_nb.patterns.comparing import Common, Comparison, common, compare
+from circuit_nb.patterns.motifs import Motifs, motifs
 from circuit_nb.patterns.profile import Profile, profile
 from circuit_nb.patterns.prompts_map import PromptsMap, prompts_map
 from circuit_nb.patterns.roles import distinct_names
+from circuit_nb.patterns.supernodes import Supernodes, supernodes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +113,7 @@ class GraphSet:
 
     def labelled(self, labels: Mapping[tuple[int, int], str]) -> GraphSet:
         """The same set with labels by (layer, index)."""
-        return replace(self, labels=labels)
+        return self._kept(labels=labels)
 
     def __repr__(self) -> str:
         failed = f", {len(self.failures)} failed" if self.failures else ""
@@ -134,7 +136,10 @@ class GraphSet:
 
     def pick(self, places: Iterable[Place]) -> GraphSet:
         """A set of some of its graphs; what is known of them goes with them."""
-        found = replace(self, places=tuple(places))
+        return self._kept(places=tuple(places))
+
+    def _kept(self, **changes: Any) -> GraphSet:
+        found = replace(self, **changes)
         found.__dict__["_known"] = self._known
         return found
 
@@ -233,6 +238,14 @@ class GraphSet:
         """What tells this set from another; see `patterns.compare`."""
         labels = {**other.labels, **self.labels}
         return compare(self.profiles, other.profiles, by=by, labels=labels, seed=seed)
+
+    def supernodes(self, *, by: str = "role", seed: int = 0) -> Supernodes:
+        """Features that its prompts use alike; see `supernodes.supernodes`."""
+        return supernodes(self.profiles, by=by, labels=self.labels, seed=seed)
+
+    def motifs(self, *, by: str = "role", seed: int = 0) -> Motifs:
+        """How often copy, two-hop and "say X" are found; see `motifs.motifs`."""
+        return motifs(self.profiles, by=by, labels=self.labels, seed=seed)
 
     def map(self, *, by: str = "role") -> PromptsMap:
         """Prompts by circuit, and whose is another; see `prompts_map.prompts_map`."""

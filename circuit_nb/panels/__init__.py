@@ -16,6 +16,7 @@ from circuit_nb.panels.graph import GraphPanel
 from circuit_nb.panels.paths import PathsPanel
 from circuit_nb.panels.prompt import PromptPanel
 from circuit_nb.panels.session import Session
+from circuit_nb.panels.sets import SetPanel
 from circuit_nb.panels.state import Added, Setup, Switch
 from circuit_nb.panels.subgraph import SubgraphPanel
 from circuit_nb.panels.switches import SwitchesPanel
@@ -33,6 +34,7 @@ __all__ = [
     "PathsPanel",
     "PromptPanel",
     "Session",
+    "SetPanel",
     "Setup",
     "SubgraphPanel",
     "Switch",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import ipywidgets
@@ -18,20 +19,20 @@ Drawing = tuple[str, tuple[float, float]]
 """SVG elements, and their width and height in pixels."""
 
 
-class Panel(ipywidgets.VBox):
-    """A part of the explorer. It shows a session and passes the reader's wishes to it.
+class Frame(ipywidgets.VBox):
+    """A heading, a body, and a place for the errors of what the reader does.
 
     Args:
-        session: What is shown; other panels may share it.
         title: The heading.
+        lock: Held while something is done.
     """
 
     fills = True
     """Whether it has a button, beside its heading, by which it fills the window."""
     _ipython_display_ = None  # ipywidgets 7 would show the widget alone, without its picture
 
-    def __init__(self, session: Session, title: str) -> None:
-        self.session = session
+    def __init__(self, title: str, lock: AbstractContextManager[Any]) -> None:
+        self._lock = lock
         self.heading = ipywidgets.HTML(f'<div class="cnb cnb-title">{html_text(title)}</div>')
         self.failure = ipywidgets.HTML("")
         self.body = ipywidgets.VBox([])
@@ -45,6 +46,81 @@ class Panel(ipywidgets.VBox):
         self.add_class("cnb-panel")
         self.add_class(f"cnb-{type(self).__name__.lower()}")
         self._depth = 0
+
+    def guard(self, action: Callable[..., None]) -> Callable[..., None]:
+        """The action, made to show its errors under the panel instead of losing them."""
+
+        def guarded(*arguments: Any) -> None:
+            with self._lock:
+                self._guarded(action, *arguments)
+
+        return guarded
+
+    def _guarded(self, action: Callable[..., None], *arguments: Any) -> None:
+        # What one action sets off must not wipe out the error of another part of it.
+        if self._depth == 0:
+            self._tell("", "")
+        self._depth += 1
+        try:
+            action(*arguments)
+        except KeyboardInterrupt as error:
+            self._tell(f"Interrupted; nothing was changed. {error}", "")
+        except Exception as error:
+            self._tell(_in_words(error), traceback.format_exc())
+        finally:
+            self._depth -= 1
+
+    def _tell(self, words: str, details: str) -> None:
+        trace = "\n".join(html_text(line) for line in details.splitlines())
+        folded = f"<details><summary>details</summary><pre>{trace}</pre></details>"
+        self.failure.value = (
+            f'<div class="cnb cnb-failure" role="alert">{html_text(words)}'
+            f"{folded if details else ''}</div>"
+            if words
+            else ""
+        )
+
+    def prepare(self) -> None:
+        """Make ready for being displayed."""
+
+    def summary(self) -> str:
+        """What is shown, in plain text."""
+        raise NotImplementedError
+
+    def draw(self) -> Drawing:
+        """The panel as SVG elements, for where no kernel runs."""
+        raise NotImplementedError
+
+    def picture(self) -> str:
+        """The panel as one `<svg>` element, as it is now."""
+        return frame(*self.draw())
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """The live widget, and a picture for GitHub, nbviewer and other places without a kernel."""
+        enable_in_colab()
+        self.prepare()
+        return {
+            "text/plain": self.summary(),
+            "image/svg+xml": self.picture(),
+            "application/vnd.jupyter.widget-view+json": {
+                "version_major": 2,
+                "version_minor": 0,
+                "model_id": self.model_id,
+            },
+        }
+
+
+class Panel(Frame):
+    """A part of the explorer. It shows a session and passes the reader's wishes to it.
+
+    Args:
+        session: What is shown; other panels may share it.
+        title: The heading.
+    """
+
+    def __init__(self, session: Session, title: str) -> None:
+        self.session = session
+        super().__init__(title, session.lock)
         self._observed: list[tuple[Callable[[Any], None], list[str]]] = []
 
     def watch(self, redraw: Callable[[], None], *names: str, at_once: bool = False) -> None:
@@ -74,39 +150,6 @@ class Panel(ipywidgets.VBox):
         self._observed.append((changed, list(names)))
         guarded()
 
-    def guard(self, action: Callable[..., None]) -> Callable[..., None]:
-        """The action, made to show its errors under the panel instead of losing them."""
-
-        def guarded(*arguments: Any) -> None:
-            with self.session.lock:
-                self._guarded(action, *arguments)
-
-        return guarded
-
-    def _guarded(self, action: Callable[..., None], *arguments: Any) -> None:
-        # What one action sets off must not wipe out the error of another part of it.
-        if self._depth == 0:
-            self._tell("", "")
-        self._depth += 1
-        try:
-            action(*arguments)
-        except KeyboardInterrupt as error:
-            self._tell(f"Interrupted; nothing was changed. {error}", "")
-        except Exception as error:
-            self._tell(_in_words(error), traceback.format_exc())
-        finally:
-            self._depth -= 1
-
-    def _tell(self, words: str, details: str) -> None:
-        trace = "\n".join(html_text(line) for line in details.splitlines())
-        folded = f"<details><summary>details</summary><pre>{trace}</pre></details>"
-        self.failure.value = (
-            f'<div class="cnb cnb-failure" role="alert">{html_text(words)}'
-            f"{folded if details else ''}</div>"
-            if words
-            else ""
-        )
-
     def close(self) -> None:
         """Stop following the session, and close the widgets."""
         for changed, names in self._observed:
@@ -114,30 +157,9 @@ class Panel(ipywidgets.VBox):
         self._observed = []
         super().close()
 
-    def prepare(self) -> None:
-        """Make ready for being displayed."""
-
-    def draw(self) -> Drawing:
-        """The panel as SVG elements, for where no kernel runs."""
-        raise NotImplementedError
-
-    def picture(self) -> str:
-        """The panel as one `<svg>` element, as it is now."""
-        return frame(*self.draw())
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        """The live widget, and a picture for GitHub, nbviewer and other places without a kernel."""
-        enable_in_colab()
-        self.prepare()
-        return {
-            "text/plain": f"{type(self).__name__}({self.session.graph!r})",
-            "image/svg+xml": self.picture(),
-            "application/vnd.jupyter.widget-view+json": {
-                "version_major": 2,
-                "version_minor": 0,
-                "model_id": self.model_id,
-            },
-        }
+    def summary(self) -> str:
+        """The graph in a line."""
+        return f"{type(self).__name__}({self.session.graph!r})"
 
 
 def _in_words(error: Exception) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, overload
 
 import ipywidgets
 
 from circuit_nb.figures.style import shorten
 from circuit_nb.graph import AttributionGraph
+from circuit_nb.graphsets.graphset import GraphSet
 from circuit_nb.neuronpedia import GraphFile
 from circuit_nb.panels import store
 from circuit_nb.panels.answer import AnswerPanel
@@ -21,10 +22,11 @@ from circuit_nb.panels.exporting import export
 from circuit_nb.panels.feature import FeaturePanel
 from circuit_nb.panels.find import FindPanel
 from circuit_nb.panels.graph import GraphPanel
-from circuit_nb.panels.opening import Source, is_source, opened
+from circuit_nb.panels.opening import Source, is_source, labelled, opened
 from circuit_nb.panels.paths import PathsPanel
 from circuit_nb.panels.prompt import PromptPanel
 from circuit_nb.panels.session import Session
+from circuit_nb.panels.sets import SetPanel
 from circuit_nb.panels.subgraph import SubgraphPanel
 from circuit_nb.panels.switches import SwitchesPanel
 from circuit_nb.panels.turns import Turns
@@ -169,9 +171,40 @@ def _column(name: str, *widgets: ipywidgets.DOMWidget) -> ipywidgets.VBox:
     return column
 
 
+def _shown(
+    source: Source | GraphSet,
+    model: ReplacementModel | None,
+    cards: CardSource | None,
+    propose: bool | None,
+) -> Explorer | SetPanel:
+    if not isinstance(source, GraphSet):
+        return Explorer(opened(source, model, cards, propose))
+    graphs = labelled(source, model, cards)
+    return SetPanel(graphs, lambda graph: Explorer(opened(graph, model, cards, propose)))
+
+
 class _Explore:
     """See `explore`."""
 
+    @overload
+    def __call__(
+        self,
+        model: ReplacementModel,
+        prompt: GraphSet,
+        *,
+        cards: CardSource | None = None,
+        propose: bool | None = None,
+    ) -> SetPanel: ...
+    @overload
+    def __call__(
+        self,
+        model: GraphSet,
+        prompt: None = None,
+        *,
+        cards: CardSource | None = None,
+        propose: bool | None = None,
+    ) -> SetPanel: ...
+    @overload
     def __call__(
         self,
         model: ReplacementModel | Source,
@@ -179,15 +212,24 @@ class _Explore:
         *,
         cards: CardSource | None = None,
         propose: bool | None = None,
-    ) -> Explorer:
+    ) -> Explorer: ...
+    def __call__(
+        self,
+        model: ReplacementModel | Source | GraphSet,
+        prompt: Prompt | Source | GraphSet | None = None,
+        *,
+        cards: CardSource | None = None,
+        propose: bool | None = None,
+    ) -> Explorer | SetPanel:
         """Open the explorer: `explore(model, prompt)`, `explore(model, graph)`, `explore(graph)`.
 
         Wherever a graph can stand, a published file can: what `neuronpedia.read` gives, or the
-        path of a `.json` or `.safetensors` file, with its labels, pins, groups and selection.
+        path of a `.json` or `.safetensors` file, with its labels, pins, groups and selection. So
+        can a `GraphSet`: its panel shows all prompts, and opens the explorer of each.
 
         Args:
-            model: The model, or a graph or file to explore without one.
-            prompt: What to explain, or a graph or file of the model's.
+            model: The model, or a graph, file or set to explore without one.
+            prompt: What to explain, or a graph, file or set of the model's.
             cards: Where feature cards come from; by default `circuit_nb.cards`.
             propose: Whether to begin with the proposed supernodes; by default with those of the
                 file, else with the concepts that ship with the model, else with the steps of the
@@ -196,20 +238,20 @@ class _Explore:
         Raises:
             TypeError: If the two do not fit together.
             FileNotFoundError: If there is no such file.
-            ValueError: If it is no graph file.
+            ValueError: If it is no graph file, or a set of fewer than three graphs.
         """
-        if isinstance(model, AttributionGraph | GraphFile | str | Path):
+        if isinstance(model, AttributionGraph | GraphFile | GraphSet | str | Path):
             if prompt is not None:
                 raise TypeError("Give the model first: explore(model, graph), or explore(graph).")
-            return Explorer(opened(model, None, cards, propose))
+            return _shown(model, None, cards, propose)
         if prompt is None:
             raise TypeError("Give a prompt too: explore(model, prompt), or explore(graph).")
-        if is_source(prompt):
-            return Explorer(opened(cast("Source", prompt), model, cards, propose))
+        if isinstance(prompt, GraphSet) or is_source(prompt):
+            return _shown(cast("Source | GraphSet", prompt), model, cards, propose)
         from circuit_nb.attribution.compute import attribute
 
         graph = attribute(model, cast("Prompt", prompt))
-        return Explorer(opened(graph, model, cards, propose))
+        return _shown(graph, model, cards, propose)
 
     def load(
         self,

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from circuit_nb import analysis
 from circuit_nb.graph import AttributionGraph, TargetNode
+from circuit_nb.graphsets.graphset import GraphSet
 from circuit_nb.neuronpedia import Annotations, GraphFile
 from circuit_nb.neuronpedia.reading import read_file
 from circuit_nb.panels import store
-from circuit_nb.panels.cards import CardSource
+from circuit_nb.panels.belonging import check_belongs
+from circuit_nb.panels.cards import Cards, CardSource
 from circuit_nb.panels.session import Session
 
 if TYPE_CHECKING:
@@ -63,6 +65,22 @@ def opened(
         session.select(notes.selected)
     session.forget_changes()
     return session
+
+
+def labelled(
+    graphs: GraphSet, model: ReplacementModel | None, cards: CardSource | None
+) -> GraphSet:
+    """The set, with the labels at hand where it has none.
+
+    Raises:
+        ValueError: If it has no graphs, or they are not the model's.
+    """
+    if not graphs.places:
+        raise ValueError("The set has no graphs; there is nothing to explore.")
+    first = graphs[0]
+    if model is not None:
+        check_belongs(first, model)
+    return graphs if graphs.labels else graphs.labelled(Cards(first, model, cards).elsewhere)
 
 
 def _set_up(session: Session, notes: Annotations, propose: bool | None) -> None:

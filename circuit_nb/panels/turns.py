@@ -12,6 +12,21 @@ from circuit_nb.panels.page import Clickable
 from circuit_nb.panels.session import Session
 
 
+def tabs_html(titles: Mapping[str, str], opened: str) -> str:
+    """A row of tabs.
+
+    Args:
+        titles: Of each tab, by key.
+        opened: The key of the one that is open.
+    """
+    tabs = "".join(
+        f'<span role="tab" tabindex="{0 if name == opened else -1}" data-key="{name}" '
+        f'aria-selected="{str(name == opened).lower()}">{html_text(title)}</span>'
+        for name, title in titles.items()
+    )
+    return f'<div class="cnb-tabs" role="tablist">{tabs}</div>'
+
+
 class Turns(ipywidgets.VBox):
     """Tabs, and the panel that `session.tab` names.
 
@@ -30,12 +45,8 @@ class Turns(ipywidgets.VBox):
 
     def _show(self, _: object = None) -> None:
         opened = self.session.tab if self.session.tab in self.panels else next(iter(self.panels))
-        tabs = "".join(
-            f'<span role="tab" tabindex="{0 if name == opened else -1}" data-key="{name}" '
-            f'aria-selected="{str(name == opened).lower()}">{html_text(title)}</span>'
-            for name, (title, _) in self.panels.items()
-        )
-        self.tabs.html = f'<div class="cnb-tabs" role="tablist">{tabs}</div>'
+        titles = {name: title for name, (title, _) in self.panels.items()}
+        self.tabs.html = tabs_html(titles, opened)
         for name, (_, panel) in self.panels.items():
             panel.layout.display = None if name == opened else "none"
 

@@ -7,7 +7,7 @@ prompts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -72,16 +72,21 @@ class Common:
             "all resamples."
         )
 
-    def figure(self) -> go.Figure:
-        """The circuit they make: each node with its share of the prompts."""
+    def figure(self, *, without: Container[Unit] = ()) -> go.Figure:
+        """The circuit they make: each node with its share of the prompts.
+
+        Args:
+            without: Features drawn hollow, such as those that one prompt lacks.
+        """
         from circuit_nb.figures.sets import average_circuit_figure
 
         def row(unit: Unit) -> tuple[int, int, int]:
             return unit.layer, unit.role, unit.index
 
         nodes = {row(f.units[0]): (f.label, f.share, f.mean) for f in self.features}
+        hollow = {row(f.units[0]) for f in self.features if f.units[0] in without}
         edges = [(row(e.units[0]), row(e.units[1]), e.share, e.mean) for e in self.edges]
-        return average_circuit_figure(nodes, edges, self.roles.names, self.n_prompts)
+        return average_circuit_figure(nodes, edges, self.roles.names, self.n_prompts, hollow)
 
 
 def common(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from circuit_nb.patterns import usage
 from circuit_nb.patterns.profile import Profile
-from circuit_nb.patterns.roles import align
+from circuit_nb.patterns.roles import Roles, align
+from circuit_nb.patterns.usage import Unit, Usage
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -20,6 +22,30 @@ FAR = 3.5
 """So many deviations (median absolute, scaled to a normal's) below the median is an outlier
 (Iglewicz and Hoaglin 1993)."""
 SHOWN = 40
+MOST = 0.5
+"""What more of the other prompts use most have; what fewer use few have."""
+
+
+class Departure(NamedTuple):
+    """A feature that one prompt uses and few others do, or that most use and it does not."""
+
+    unit: Unit
+    label: str
+    own: float
+    """Its influence on the prompt; 0 where it is not used."""
+    mean: float
+    """Its mean influence on the others."""
+    share: float
+    """Of the others that use it."""
+
+
+class Departures(NamedTuple):
+    """Where one prompt's circuit leaves the average of the others'."""
+
+    has: tuple[Departure, ...]
+    """What it uses and fewer than half of the others do, the strongest and rarest first."""
+    lacks: tuple[Departure, ...]
+    """What more than half of the others use and it does not, likewise."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +63,19 @@ class PromptsMap:
     likeness: npt.NDArray[np.float64]
     """Cosine of each prompt's influences and the mean of all others', (prompts,)."""
     outliers: npt.NDArray[np.bool_]
+    units: npt.NDArray[np.int64] = field(repr=False)
+    """The features compared, (features, 3) of `Unit`s."""
+    _profiles: Sequence[Profile] = field(repr=False)
+    _roles: Roles = field(repr=False)
+    _labels: Mapping[tuple[int, int], str] = field(repr=False)
 
-    def figure(self) -> go.Figure:
-        """A scatter of the prompts."""
+    def figure(self, *, picked: int | None = None) -> go.Figure:
+        """A scatter of the prompts, with a ring around the one that is picked."""
         from circuit_nb.figures.sets import prompts_figure
 
-        return prompts_figure(self.points, self.names, self.likeness, self.outliers, self.explained)
+        return prompts_figure(
+            self.points, self.names, self.likeness, self.outliers, self.explained, picked
+        )
 
     def usage_figure(self, features: int = SHOWN) -> go.Figure:
         """Prompts by features, as a heat map of influence."""
@@ -50,12 +83,53 @@ class PromptsMap:
 
         return usage_figure(self.names, self.features[:features], self.influence[:, :features])
 
-    def departs(self, number: int, count: int = 10) -> list[tuple[str, float]]:
-        """Where one prompt departs most from the average of the others: feature and difference."""
-        mean = np.delete(self.influence, number, axis=0).mean(0)
-        apart = self.influence[number] - mean
-        order = np.argsort(-np.abs(apart), kind="stable")[:count]
-        return [(self.features[i], float(apart[i])) for i in order]
+    @cached_property
+    def _sums(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """How many prompts use each feature, and its influence on all together."""
+        return np.count_nonzero(self.influence, axis=0), self.influence.sum(0)
+
+    def departs(self, number: int, count: int = 10) -> Departures:
+        """Where one prompt departs from the average of the others: at most `count` features a way.
+
+        Args:
+            number: Of the prompt.
+            count: How many are given of what it has, and of what it lacks.
+
+        Raises:
+            IndexError: If there is no such prompt.
+        """
+        own, others = self.influence[number], len(self.names) - 1
+        used, total = self._sums
+        shares, means = (used - (own != 0)) / others, (total - own) / others
+        has = self._those((own != 0) & (shares < MOST), own, means, shares) + self._alone(number)
+        lacks = self._those((own == 0) & (shares > MOST), own, means, shares)
+        has.sort(key=lambda d: -d.own * (1 - d.share))
+        lacks.sort(key=lambda d: -d.mean * d.share)
+        return Departures(tuple(has[:count]), tuple(lacks[:count]))
+
+    def _those(self, wanted: npt.NDArray[np.bool_], *numbers: npt.NDArray[Any]) -> list[Departure]:
+        columns = np.flatnonzero(wanted)
+        rows = np.stack([n[columns] for n in numbers], axis=1).tolist()
+        units = self.units[columns].tolist()
+        return [
+            Departure(Unit(*unit), self.features[i], *row)
+            for i, unit, row in zip(columns.tolist(), units, rows, strict=True)
+        ]
+
+    def _alone(self, number: int) -> list[Departure]:
+        """What this prompt alone uses: it is in no column."""
+        where = Roles(self._roles.names, (self._roles.of[number],))
+        use, known = usage.features([self._profiles[number]], where), self._known
+        every = enumerate(use.values[0].tolist())
+        alone = [(use.unit(i), value) for i, value in every if use.unit(i) not in known]
+        return [
+            Departure(unit, usage.label_of(unit, where.names, self._labels), value, 0.0, 0.0)
+            for unit, value in alone
+        ]
+
+    @cached_property
+    def _known(self) -> set[Unit]:
+        return {Unit(*row) for row in self.units.tolist()}
 
 
 def prompts_map(
@@ -81,8 +155,8 @@ def prompts_map(
     roles = align([p.tokens for p in profiles], by)
     use = usage.features(profiles, roles, 2)
     order = np.argsort(-use.values.mean(0), kind="stable")
-    values = use.values[:, order]
-    units = [use.unit(i) for i in order.tolist()]
+    use = Usage(use.rows[order], use.values[:, order])
+    values = use.values
     total = values.sum(0, keepdims=True)
     likeness = _cosine(values, (total - values) / (len(values) - 1))
     spread = 1.4826 * float(np.median(np.abs(likeness - np.median(likeness))))
@@ -91,15 +165,20 @@ def prompts_map(
     u, s, _ = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
     points = np.zeros((len(values), 2))
     points[:, : min(2, len(s))] = u[:, :2] * s[:2]
-    shares = (s**2 / max(float((s**2).sum()), 1e-30)).tolist()
+    first, second, *_ = (*(s**2 / max(float((s**2).sum()), 1e-30)).tolist(), 0.0, 0.0)
+    columns = range(values.shape[1])
     return PromptsMap(
         tuple(names),
-        tuple(usage.label_of(unit, roles.names, labels or {}) for unit in units),
+        tuple(usage.label_of(use.unit(i), roles.names, labels or {}) for i in columns),
         values,
         points,
-        (shares[0], shares[1] if len(shares) > 1 else 0.0),
+        (first, second),
         likeness,
         likeness < np.median(likeness) - FAR * max(spread, 1e-6),
+        use.rows,
+        profiles,
+        roles,
+        labels or {},
     )
 
 

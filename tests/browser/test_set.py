@@ -1,0 +1,62 @@
+"""The panel Set in a browser: mouse, keyboard and search pick, and texts stay texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+from reader import wait_until
+from serving import Server, browser_page, run_all, write_notebook
+
+CITIES = ("Dallas", "Houston", "Laredo", "Lubbock", "Waco", "Plano", "Irving", "Odessa")
+CELL = f"""
+import sys
+from dataclasses import replace
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from made import cards, hostile_graph, hostile_labels, small_graph
+from circuit_nb import GraphSet, explore
+one = small_graph()
+graphs = [
+    replace(one, prompt="The capital of " + city + " is",
+            tokens=tuple(" " + city if t == " Dallas" else t for t in one.tokens))
+    for city in {CITIES!r}
+]
+found = GraphSet.of([*graphs, hostile_graph()], [{{"number": i}} for i in range(9)])
+explore(found.labelled(hostile_labels()), cards=cards)
+"""
+
+
+@pytest.fixture(scope="module")
+def opened(lab: Server, folder: Path) -> Iterator[Page]:
+    write_notebook(folder / "set.ipynb", CELL)
+    with browser_page(1366, 768) as page:
+        run_all(page, lab.notebook("set.ipynb"))
+        page.locator(".cnb-setpanel .cnb-prompts [data-key]").first.wait_for()
+        page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
+        yield page
+        assert page.problems == []  # type: ignore[attr-defined]
+
+
+def heading(page: Page) -> str:
+    """The prompt that is picked."""
+    return page.locator(".cnb-picked .cnb-title").inner_text()
+
+
+def test_mouse_search_and_keyboard_pick_and_texts_stay_texts(opened: Page) -> None:
+    page = opened
+    panel = page.locator(".cnb-setpanel")
+    panel.get_by_role("option", name="Houston").click()
+    wait_until(lambda: "Houston" in heading(page), told="the row clicked")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    wait_until(lambda: "Laredo" in heading(page), told="the next by keys")
+    panel.get_by_placeholder("search prompts").fill("onerror")
+    wait_until(lambda: panel.get_by_role("option").count() == 1, told="found")
+    panel.get_by_role("option").first.click()
+    wait_until(lambda: "<script>" in heading(page), told="the hostile prompt as text")
+    panel.get_by_placeholder("search prompts").fill("")
+    wait_until(lambda: panel.get_by_role("option").count() == 9, told="all again")
+    assert page.evaluate("() => window.hacked") is None
+    assert panel.locator("img, script, a").count() == 0

@@ -39,7 +39,7 @@ from circuit_nb.frozen.tuning import (
     RAISED_BYTES,
     SPAN_BYTES,
 )
-from circuit_nb.frozen.written import Sources
+from circuit_nb.frozen.written import Decoders
 from circuit_nb.model import ReplacementModel
 
 GPU_GB = 15.0
@@ -56,10 +56,9 @@ WEIGHTS, ENCODERS, PASS, SOURCES, ROWS, RESULT = (
 )
 STEPS: tuple[tuple[str, type[Any], str], ...] = (
     (PASS, ReplacementModel, "record"),
-    (SOURCES, Sources, "__init__"),
+    (SOURCES, Decoders, "__init__"),
     (ROWS, FrozenModel, "__init__"),
-    (ROWS, Rows, "add_targets"),
-    (ROWS, Rows, "add_features"),
+    (ROWS, Rows, "next"),
     (RESULT, Rows, "take_matrix"),
 )
 """What a phase begins with."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from circuit_nb.attribution.known_rows import KnownRows
+from circuit_nb.frozen.known_rows import KnownRows
 
 
 class Choice:

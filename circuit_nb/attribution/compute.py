@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from circuit_nb.attribution.rows import Rows
+from circuit_nb.attribution import budget
+from circuit_nb.attribution.rows import Rounds, Rows
 from circuit_nb.attribution.targets import ResolvedTargets, Targets, resolve
 from circuit_nb.bridge.lock import exclusive
+from circuit_nb.frozen.written import Decoders, Sources
 from circuit_nb.graph import AttributionGraph
 from circuit_nb.model.memory import said_when_exhausted
 from circuit_nb.model.record import Record
@@ -59,58 +61,91 @@ def attribute(
         MemoryError: If the device has too little memory for this prompt; it says what needs less.
         KeyboardInterrupt: If interrupted; it says how many rows were done. The model is as before.
     """
+    settings = max_logits, logit_mass, max_features, batch_size
+    return attribute_together(model, [(prompt, targets)], *settings, progress=progress)[0]
+
+
+@exclusive
+def attribute_together(
+    model: ReplacementModel,
+    asked: Sequence[tuple[Prompt, Targets | None]],
+    max_logits: int,
+    logit_mass: float,
+    max_features: int | None,
+    batch_size: int | None,
+    *,
+    progress: bool,
+) -> list[AttributionGraph]:
+    """The graphs of several prompts, in one pass and with the rows of all of them at once.
+
+    Args:
+        model: The model with its transcoders.
+        asked: Prompts, and what to explain of each.
+        max_logits: As for `attribute`, as all that follow.
+        logit_mass: See there.
+        max_features: See there.
+        batch_size: Rows of all prompts count.
+        progress: See there.
+
+    Raises:
+        Exception: Whatever `attribute` would raise of any of the prompts.
+    """
     check_settings(max_logits, logit_mass, max_features, batch_size)
     with said_when_exhausted("running the model", model.device):
-        record = model.record(prompt)
-        chosen = resolve(model, record, targets, max_logits, logit_mass)
-    n_active = len(record.features)
-    n_rows = n_active if max_features is None else min(max_features, n_active)
-    rows = _compute(model, record, chosen, n_rows, batch_size, progress=progress)
-    settings: dict[str, object] = {
-        "max_logits": max_logits,
-        "logit_mass": logit_mass,
-        "max_features": max_features,
-        "targets": "most likely" if targets is None else "given",
-    }
-    if len(rows.known.kept) < rows.columns.n:
-        settings["columns_kept"] = len(rows.known.kept)
-    return _graph(model, record, chosen, rows, settings)
+        prompts = [prompt for prompt, _ in asked]
+        records = model.records(prompts) if len(prompts) > 1 else [model.record(prompts[0])]
+        chosen = [
+            resolve(model, record, targets, max_logits, logit_mass)
+            for record, (_, targets) in zip(records, asked, strict=True)
+        ]
+    common = {"max_logits": max_logits, "logit_mass": logit_mass, "max_features": max_features}
+    pairs, found = list(zip(records, chosen, strict=True)), list[AttributionGraph]()
+    for part in budget.that_fit_together(records, max_features):
+        graphs = _compute(model, pairs[part], max_features, batch_size, progress=progress)
+        for _, targets in asked[part]:
+            rows = graphs.pop(0)
+            said = "most likely" if targets is None else "given"
+            settings: dict[str, object] = {**common, "targets": said}
+            if len(rows.known.kept) < rows.columns.n:
+                settings["columns_kept"] = len(rows.known.kept)
+            found.append(_graph(model, rows, settings))
+    return found
 
 
 @torch.inference_mode()
 def _compute(
     model: ReplacementModel,
-    record: Record,
-    chosen: ResolvedTargets,
-    n_rows: int,
+    asked: Sequence[tuple[Record, ResolvedTargets]],
+    max_features: int | None,
     batch_size: int | None,
     *,
     progress: bool,
-) -> Rows:
-    """All rows of the graph."""
+) -> list[Rows]:
+    """All rows of the graphs."""
     with said_when_exhausted("reading what the features write", model.device):
-        rows = Rows(
-            model,
-            record,
-            chosen,
-            n_rows=n_rows,
-            batch_size=batch_size,
-        )
+        decoders = Decoders(model, [record for record, _ in asked])
+        graphs: list[Rows] = []
+        for number, (record, targets) in enumerate(asked):
+            sources = Sources(model, record, decoders, number)
+            n = budget.rows_of(record, max_features)
+            graphs.append(Rows(model, record, targets, sources, n_rows=n, share=1 / len(asked)))
+        del decoders
+        rounds = Rounds(model, graphs, batch_size)
+    total = sum(rows.n_rows for rows in graphs)
     with (
         said_when_exhausted("computing one row", model.device),
-        tqdm(total=n_rows, desc="Attribution", unit="row", disable=not progress) as bar,
+        tqdm(total=total, desc="Attribution", unit="row", disable=not progress) as bar,
     ):
         try:
-            rows.add_targets()
-            while rows.choice.n_done < n_rows:
-                for done in rows.add_features():
-                    bar.update(done)
+            for done in rounds.run():
+                bar.update(done)
         except KeyboardInterrupt:
+            n_done = sum(rows.choice.n_done for rows in graphs)
             raise KeyboardInterrupt(
-                f"Attribution interrupted after {rows.choice.n_done} of {n_rows} feature rows; "
+                f"Attribution interrupted after {n_done} of {total} feature rows; "
                 "nothing is left on the model."
             ) from None
-    return rows
+    return graphs
 
 
 def check_settings(
@@ -128,14 +163,9 @@ def check_settings(
             raise ValueError(f"{name} is {value}; give {least} or more.")
 
 
-def _graph(
-    model: ReplacementModel,
-    record: Record,
-    targets: ResolvedTargets,
-    rows: Rows,
-    settings: dict[str, object],
-) -> AttributionGraph:
+def _graph(model: ReplacementModel, rows: Rows, settings: dict[str, object]) -> AttributionGraph:
     """Put rows and columns into the graph's order."""
+    record, targets = rows.record, rows.targets
     kept, weights = rows.take_matrix()
     n_layers, positions = len(model.blocks), record.positions
     return AttributionGraph(

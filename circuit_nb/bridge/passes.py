@@ -14,7 +14,9 @@ model as its owner set it up.
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeAlias, TypeVar
 
@@ -144,3 +146,11 @@ def sweep(modules: Iterable[HookPoint | nn.Module]) -> None:
                 for key in [key for key, hook in hooks.items() if isinstance(hook, Guest)]:
                     hooks.pop(key, None)
                     module._forward_pre_hooks_with_kwargs.pop(key, None)
+
+
+@contextmanager
+def expected_edits() -> Generator[None]:
+    """Silence the bridge's warning that a norm's denominator was edited: freezing it is the aim."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="A forward hook edited hook_scale")
+        yield

@@ -1,11 +1,13 @@
 """One block of the frozen model: its linear maps, and their transposes.
 
 Denominators and patterns are those of a recorded pass, so the maps differ from position to
-position: wherever vectors (…, d_model) are given, `where` says at which position each is.
+position: wherever vectors (…, d_model) are given, `where` says at which position each is. A block
+can be that of several passes: their positions are then counted through, one pass after the other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -108,11 +110,18 @@ class FrozenBlock:
         model: The model.
         record: Its recorded pass.
         layer: Which block.
+        others: More passes.
     """
 
-    def __init__(self, model: ReplacementModel, record: Record, layer: int) -> None:
+    def __init__(
+        self, model: ReplacementModel, record: Record, layer: int, others: Sequence[Record] = ()
+    ) -> None:
         self.block: Block = model.blocks[layer]
-        self.record = record
+        self._records = (record, *others)
+        self._scales = {
+            norm.hook: torch.cat([each.scales[norm.hook] for each in self._records])
+            for norm in self.block.norms
+        }
         self.transcoder = model.transcoders.layers[layer]
         self.input_hook = model.transcoders.input_hook
         hook = model.transcoders.output_hook
@@ -124,7 +133,7 @@ class FrozenBlock:
         return self._post is not None or self.transcoder.W_skip is not None
 
     def _scale(self, norm: Norm, where: Tensor) -> Tensor:
-        return self.record.scales[norm.hook][where.to(self.block.device)]
+        return self._scales[norm.hook][where.to(self.block.device)]
 
     def read_back(self, gradient: Tensor, where: Tensor) -> Tensor:
         """From where features read to the residual stream."""
@@ -172,28 +181,34 @@ class FrozenBlock:
         return self._post(written, self._scale(self._post, where))
 
     def attention(self, positions: int, pattern_buffer: Buffer) -> Attention:
-        """Attention among so many first positions.
+        """Attention among so many first positions of the first pass.
 
         Args:
             positions: How many.
             pattern_buffer: Where the pattern is put: the result is good until it is taken again.
         """
+        return self.attentions([positions], pattern_buffer)[0]
+
+    def attentions(self, positions: Sequence[int], pattern_buffer: Buffer) -> list[Attention]:
+        """As `attention`, of each pass among so many of its own first positions."""
         block = self.block
         norm, post = block.attention_norm, block.attention_post_norm
         output, value = block.W_O.float(), block.W_V.float()
         value = norm.center((value * norm.weight.float()[:, None]).transpose(1, 2))
-        kv_heads, group = len(value), len(output) // len(value)
-        recorded = self.record.patterns[block.layer][:, :positions, :positions]
-        recorded = recorded.view(kv_heads, group, *recorded.shape[1:])
-        shape = (kv_heads, positions, group, positions)
-        pattern = pattern_buffer.take(shape, block.device)
-        by_key = self.record.scales[norm.hook][:positions, 0]
-        torch.div(recorded.transpose(1, 2), by_key, out=pattern)
         if post is not None:
             output = post.center(output) * post.weight.float()
-            pattern /= self.record.scales[post.hook][:positions, None]
-        return Attention(
-            into_heads=output.flatten(0, 1).T,
-            out_of_values=value.contiguous(),
-            pattern=pattern.view(kv_heads, positions * group, positions),
-        )
+        into_heads, out_of_values = output.flatten(0, 1).T, value.contiguous()
+        kv_heads, group = len(value), len(output) // len(value)
+        sizes = [n * n * len(output) for n in positions]
+        patterns = pattern_buffer.take((sum(sizes),), block.device).split(sizes)
+        found: list[Attention] = []
+        for record, n, pattern in zip(self._records, positions, patterns, strict=False):
+            recorded = record.patterns[block.layer][:, :n, :n].unflatten(0, (kv_heads, group))
+            by_key = record.scales[norm.hook][:n, 0]
+            pattern = pattern.view(kv_heads, n, group, n)
+            torch.div(recorded.transpose(1, 2), by_key, out=pattern)
+            if post is not None:
+                pattern /= record.scales[post.hook][:n, None]
+            pattern = pattern.view(kv_heads, n * group, n)
+            found.append(Attention(into_heads, out_of_values, pattern))
+        return found

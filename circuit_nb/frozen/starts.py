@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, groupby
 
+import torch
 from torch import Tensor
 
 
@@ -23,6 +25,11 @@ class Starts:
     """(rows, d_model): encoder rows, or directions in the final residual stream after its norm."""
     sizes: tuple[int, ...]
     """Rows in each group."""
+    owners: tuple[int, ...] = ()
+    """Which prompt each group belongs to, in ascending order; the first where none is given."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "owners", self.owners or (0,) * len(self.sizes))
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -36,8 +43,30 @@ class Starts:
         """Some of the rows."""
         rows, ends = slice(begin, end), list(accumulate(self.sizes))
         inside = [min(b, end) - max(a, begin) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
-        sizes = tuple(size for size in inside if size > 0)
-        return Starts(self.layers[rows], self.positions[rows], self.vectors[rows], sizes)
+        kept = [(n, own) for n, own in zip(inside, self.owners, strict=True) if n > 0]
+        sizes, owners = tuple(n for n, _ in kept), tuple(own for _, own in kept)
+        return Starts(self.layers[rows], self.positions[rows], self.vectors[rows], sizes, owners)
+
+    def by_owner(self) -> Iterator[tuple[int, slice, Starts]]:
+        """The rows of each prompt: which prompt, which of the groups, and the rows."""
+        begin = first = 0
+        for owner, groups in groupby(self.owners):
+            n = len(list(groups))
+            end = begin + sum(self.sizes[first : first + n])
+            yield owner, slice(first, first + n), self.part(begin, end)
+            begin, first = end, first + n
+
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[int, Starts]]) -> Starts:
+        """The rows of several prompts, each with its number, in ascending order."""
+        every = [part for _, part in parts]
+        return cls(
+            torch.cat([part.layers for part in every]),
+            torch.cat([part.positions for part in every]),
+            torch.cat([part.vectors for part in every]),
+            tuple(n for part in every for n in part.sizes),
+            tuple(owner for owner, part in parts for _ in part.sizes),
+        )
 
 
 @dataclass(frozen=True)
@@ -48,3 +77,7 @@ class Arrival:
     gradients: list[Tensor]
     """Of each group, (positions, rows, d_model), on the layer's device: positions from the prefix
     on, and the group's first rows, those that have joined."""
+
+    def of(self, groups: slice) -> Arrival:
+        """Those of some groups."""
+        return Arrival(self.layer, self.gradients[groups])

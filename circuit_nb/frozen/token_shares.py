@@ -23,34 +23,32 @@ class Tokens:
     """The tokens of one recorded pass.
 
     Args:
-        blocks: The frozen blocks.
+        first: The first frozen block.
         record: The pass.
+        prefix_values: See there.
+        above_attention: Whether they are carried up through the first block's attention.
 
     Attributes:
         prefix_values: By layer, what the prefix's tokens have in the values,
             (key-value heads × positions of the prefix × d_head, tokens of the prefix).
     """
 
-    def __init__(self, blocks: Sequence[FrozenBlock], record: Record) -> None:
-        self.prefix = record.prefix
+    def __init__(
+        self,
+        first: FrozenBlock,
+        record: Record,
+        prefix_values: list[Tensor],
+        *,
+        above_attention: bool,
+    ) -> None:
+        self.prefix, self.prefix_values = record.prefix, prefix_values
         own = record.embeddings.float()
-        self.prefix_values = [own.new_zeros(0, 0, device=b.block.device) for b in blocks]
-        for level in _carry_up(blocks, own[: self.prefix]):
-            if level.at_values is not None:
-                values = level.at_values.transpose(2, 3).flatten(0, 2)
-                self.prefix_values[level.depth // 2] = values
-        # Where MLP and attention read the same place, rows of the first layer begin below both.
-        fits = 4 * len(own) * own.numel() <= tuning.RAISED_BYTES
-        self._above_attention = fits and not blocks[0].block.parallel
+        self._above_attention = above_attention
         if self._above_attention:
-            x = next(level.x for level in _carry_up(blocks[:1], own) if level.depth == 1)
+            x = next(level.x for level in _carry_up([first], own) if level.depth == 1)
             self._vectors = x[self.prefix :].transpose(1, 2).to(own.device)
         else:
             self._vectors = own[self.prefix :, :, None]
-
-    def met_above_attention(self, layer: int) -> bool:
-        """Whether rows meet the tokens above a block's attention, and go no further down."""
-        return layer == 0 and self._above_attention
 
     def meet(self, gradients: Sequence[Tensor], at_tokens: Sequence[Tensor]) -> None:
         """Add, in place, the products of rows with the tokens.
@@ -67,6 +65,23 @@ class Tokens:
                 found += products.sum(0)
             else:
                 found[:, self.prefix :] += products[:, :, 0].T
+
+
+def prefix_values(blocks: Sequence[FrozenBlock], record: Record) -> list[Tensor]:
+    """See `Tokens`: what is the same for all prompts with this prefix, which sees only itself."""
+    own = record.embeddings[: record.prefix].float()
+    found = [own.new_zeros(0, 0, device=block.block.device) for block in blocks]
+    for level in _carry_up(blocks, own):
+        if level.at_values is not None:
+            found[level.depth // 2] = level.at_values.transpose(2, 3).flatten(0, 2)
+    return found
+
+
+def raised(blocks: Sequence[FrozenBlock], records: Sequence[Record]) -> bool:
+    """Whether tokens are to be carried up through the first block's attention: where MLP and
+    attention read the same place, rows of the first layer begin below both."""
+    most = max(4 * r.positions * r.embeddings.numel() for r in records)
+    return most <= tuning.RAISED_BYTES and not blocks[0].block.parallel
 
 
 def _carry_up(blocks: Sequence[FrozenBlock], own: Tensor) -> Iterator[Level]:

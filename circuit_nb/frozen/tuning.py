@@ -24,6 +24,9 @@ OTHER_GROUP_COST = 64
 MATRIX_SHARE = 0.5
 """How much of the free main memory the matrix of edges may take."""
 
+TOGETHER_BYTES = 2**29
+"""Up to this size, edges and sources of several short prompts are held and computed together."""
+
 BATCH_SHARE = 0.5
 """How much of a device's free memory one batch may take."""
 

@@ -33,32 +33,80 @@ class _Written:
     """First column, and the one after the last, of each position's sources."""
 
 
+class Decoders:
+    """Decoder rows of the features that are active in some passes, read once and kept once,
+    however often a feature is active.
+
+    Args:
+        model: The model.
+        records: The passes.
+
+    Attributes:
+        rows: Of each layer, (1 + rows, d_model) in the files' type: an empty row, then those of
+            the features that write there, lower readers first.
+        slots: Of each pass, the number of each active feature's row, (n_features,), the same in
+            every layer it writes at.
+    """
+
+    def __init__(self, model: ReplacementModel, records: Sequence[Record]) -> None:
+        transcoders, every = model.transcoders, torch.cat([r.features.cpu() for r in records])
+        numbers = [(every[:, 0] == reader).nonzero()[:, 0] for reader in range(len(model.blocks))]
+        active = [every[here, 2].unique(return_inverse=True) for here in numbers]
+        size = [len(unique) for unique, _ in active]
+        decoders: dict[int, Tensor] = {}
+        slots = torch.zeros(len(every), dtype=torch.int64)
+        for reader, (unique, place) in enumerate(active):
+            rows = transcoders.layers[reader].decoder.rows(unique)
+            first = 1 + sum(size[r] for r in transcoders.readers(reader)[:-1])
+            slots[numbers[reader]] = first + place
+            for offset, layer in enumerate(transcoders.writes(reader)):
+                if layer not in decoders:
+                    n = 1 + sum(size[r] for r in transcoders.readers(layer))
+                    shape, device = (n, rows.shape[2]), model.blocks[layer].device
+                    decoders[layer] = torch.empty(shape, dtype=rows.dtype, device=device)
+                    decoders[layer][0] = 0
+                into = decoders[layer][first : first + len(unique)]
+                into[:] = rows[:, offset].to(into.device)
+        self.rows = [decoders[layer] for layer in range(len(model.blocks))]
+        self.slots = slots.split([len(record.features) for record in records])
+        self._needed = [len(records)] * len(self.rows)
+
+    def let_go(self, layer: int) -> None:
+        """Say that one of the passes needs a layer's rows no more."""
+        self._needed[layer] -= 1
+        if not self._needed[layer]:
+            self.rows[layer] = torch.empty(0)
+
+
 class Sources:
     """Every source of a prompt but its tokens, and what it wrote.
 
-    Decoder rows are read from the transcoders' files once for each feature that is active
-    anywhere in the prompt, and kept once, however often it is active. If what the sources write
-    is small enough, all of it is laid out at the start instead, for all batches.
+    If what the sources write is small enough, all of it is laid out at the start, for all batches;
+    otherwise decoder rows are kept.
 
     Args:
         model: The model.
         record: Its recorded pass.
+        decoders: Decoder rows of its features, and of others'.
+        number: Which of the passes that were read for it is.
 
     Attributes:
         columns: Where each source has its column.
         keeps: Whether what was written is laid out once for all batches.
     """
 
-    def __init__(self, model: ReplacementModel, record: Record) -> None:
+    def __init__(
+        self, model: ReplacementModel, record: Record, decoders: Decoders, number: int = 0
+    ) -> None:
         self.model = model
         self.record = record
         self.n_layers = len(model.blocks)
         self.device = record.features.device
         self.columns = Columns(record)
-        self._decoders, slots = self._read_decoders()
+        self._decoders = decoders.rows
         # By column; an error has the empty row that comes first in each layer's.
         self._slots = torch.zeros(self.columns.n, dtype=torch.int64)
-        self._slots[self.columns.features] = slots
+        self._slots[self.columns.features] = decoders.slots[number]
         self._scales = torch.zeros(self.columns.n)
         self._scales[self.columns.features] = record.activations.cpu().float()
         self._spans = [self._spans_of(layer) for layer in range(self.n_layers)]
@@ -73,7 +121,7 @@ class Sources:
             for layer in range(self.n_layers):
                 spans = self._spans[layer]
                 self._kept[layer] = [self._lay_out(layer, span, keep=True) for span in spans]
-                self._decoders[layer] = torch.empty(0)
+                decoders.let_go(layer)
 
     @property
     def _row_bytes(self) -> int:
@@ -90,34 +138,6 @@ class Sources:
         number = (ends - begins).cumsum(0) * self._row_bytes // tuning.SPAN_BYTES
         stops = number.unique_consecutive(return_counts=True)[1].cumsum(0).tolist()
         return [slice(a, b) for a, b in zip([0, *stops[:-1]], stops, strict=True)]
-
-    def _read_decoders(self) -> tuple[list[Tensor], Tensor]:
-        """Decoder rows by the layer they write at, and where each active feature has its own.
-
-        Returns:
-            Of each layer, (1 + rows, d_model) in the files' type: an empty row, then those of the
-            features that write there, lower readers first. And the number of each feature's row,
-            (n_features,), the same in every layer it writes at.
-        """
-        features, transcoders = self.record.features.cpu(), self.model.transcoders
-        by_reader = features[:, 2].split(features[:, 0].bincount(minlength=self.n_layers).tolist())
-        active = [indices.unique(return_inverse=True) for indices in by_reader]
-        size = [len(unique) for unique, _ in active]
-        decoders: dict[int, Tensor] = {}
-        slots: list[Tensor] = []
-        for reader, (unique, place) in enumerate(active):
-            rows = transcoders.layers[reader].decoder.rows(unique)
-            first = 1 + sum(size[r] for r in transcoders.readers(reader)[:-1])
-            slots.append(first + place)
-            for offset, layer in enumerate(transcoders.writes(reader)):
-                if layer not in decoders:
-                    n = 1 + sum(size[r] for r in transcoders.readers(layer))
-                    shape, device = (n, rows.shape[2]), self.model.blocks[layer].device
-                    decoders[layer] = torch.empty(shape, dtype=rows.dtype, device=device)
-                    decoders[layer][0] = 0
-                into = decoders[layer][first : first + len(unique)]
-                into[:] = rows[:, offset].to(into.device)
-        return [decoders[layer] for layer in range(self.n_layers)], torch.cat(slots)
 
     def encoders(self, features: Tensor) -> Tensor:
         """Encoder rows of active features, given by number, (n, d_model)."""

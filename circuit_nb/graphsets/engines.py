@@ -19,7 +19,7 @@ from typing import Protocol
 
 import torch
 
-from circuit_nb.graphsets.work import Done, Job, Task, compute, failed
+from circuit_nb.graphsets.work import Done, Job, Task, batches, compute, failed
 from circuit_nb.model.replacement import ReplacementModel
 
 DEATHS = 2
@@ -36,12 +36,12 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Here:
-    """This process, one prompt after the other."""
+    """This process, short prompts together."""
 
     def run(self, model: ReplacementModel, job: Job, tasks: Sequence[Task]) -> Iterator[Done]:
         """See `Engine.run`."""
-        for task in tasks:
-            yield compute(model, job, task)
+        for batch in batches(model, tasks):
+            yield from compute(model, job, batch)
 
 
 @dataclass(frozen=True)
@@ -144,4 +144,4 @@ def _compute(task: Task) -> Done:
     assert _job is not None
     if _model is None:
         _model = _job.source.open()
-    return compute(_model, _job, task)
+    return next(compute(_model, _job, [task]))

@@ -32,7 +32,7 @@ class Worker:
 
     def compute(self, task: Task) -> Done:
         """One prompt."""
-        return compute(self._model, self._job, task)
+        return next(compute(self._model, self._job, [task]))
 
     def pid(self) -> int:
         """Its process."""

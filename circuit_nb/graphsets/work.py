@@ -7,16 +7,21 @@ work and no other, and a graph that is there is never computed again.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from circuit_nb.attribution.compute import attribute
+from circuit_nb.attribution.compute import attribute_together
 from circuit_nb.files import check_writable, said
 from circuit_nb.graphsets.asking import Ask
 from circuit_nb.graphsets.folder import Folder
 from circuit_nb.graphsets.naming import Settings, fingerprint
 from circuit_nb.model.loading import load
 from circuit_nb.model.replacement import ReplacementModel
+
+TOKENS = 128
+"""So many tokens are computed together at the most: the weights are read once for all of them, and
+with more the products take as long as reading them no longer matters."""
 
 
 @dataclass(frozen=True)
@@ -107,34 +112,55 @@ class Job:
     settings: Settings
 
 
-def compute(model: ReplacementModel, job: Job, task: Task) -> Done:
-    """Compute one graph, unless it is there, and write it; or write why there is none.
+def batches(model: ReplacementModel, tasks: Sequence[Task]) -> Iterator[list[Task]]:
+    """Tasks cut into those to be computed together: in order, of `TOKENS` tokens at the most, each
+    prompt counted as the longest. What is no prompt is left for itself."""
+    batch, longest = list[Task](), 0
+    for task in tasks:
+        try:
+            n = len(model.tokenize(task.ask.prompt))
+        except Exception:  # said when it is computed
+            n = TOKENS
+        longest = max(longest, n)
+        if batch and longest * (len(batch) + 1) > TOKENS:
+            yield batch
+            batch, longest = [], n
+        batch.append(task)
+    if batch:
+        yield batch
+
+
+def compute(model: ReplacementModel, job: Job, tasks: Sequence[Task]) -> Iterator[Done]:
+    """Compute some graphs together, those that are not there, and write each, or why there is none.
 
     Raises:
         OSError: If nothing can be written: no other prompt would fare better.
         KeyboardInterrupt: If interrupted.
     """
-    folder, ask, settings = Folder(job.folder), task.ask, job.settings
-    path = folder.graph(task.name)
-    if path.is_file():
-        return Done(task.name)
-    check_writable(path)
+    folder = Folder(job.folder)
+    missing: list[Task] = []
+    for task in tasks:
+        if folder.graph(task.name).is_file():
+            yield Done(task.name)
+        else:
+            missing.append(task)
+    if not missing:
+        return
+    check_writable(folder.graph(missing[0].name))
+    asked = [(task.ask.prompt, task.ask.targets) for task in missing]
     try:
-        graph = attribute(
-            model,
-            ask.prompt,
-            ask.targets,
-            max_logits=settings.max_logits,
-            logit_mass=settings.logit_mass,
-            max_features=settings.max_features,
-            batch_size=settings.batch_size,
-            progress=False,
-        )
+        graphs = attribute_together(model, asked, *astuple(job.settings), progress=False)
     except Exception as error:  # whatever it is, the other prompts can do without this one
-        return failed(job, task, said(error) if isinstance(error, OSError) else str(error))
-    graph.save(path)
-    folder.succeed(task.name)
-    return Done(task.name, pid=os.getpid())
+        if len(missing) > 1:
+            for task in missing:
+                yield from compute(model, job, [task])
+            return
+        yield failed(job, missing[0], said(error) if isinstance(error, OSError) else str(error))
+        return
+    for task, graph in zip(missing, graphs, strict=True):
+        graph.save(folder.graph(task.name))
+        folder.succeed(task.name)
+        yield Done(task.name, pid=os.getpid())
 
 
 def failed(job: Job, task: Task, reason: str) -> Done:

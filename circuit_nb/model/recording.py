@@ -1,4 +1,8 @@
-"""What is kept of one pass, by hooks: everything that attribution and interventions need."""
+"""What is kept of one pass, by hooks: everything that attribution and interventions need.
+
+A pass can be of several prompts, each followed by anything up to the length of the longest: what
+comes later changes nothing before it.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +21,14 @@ from circuit_nb.transcoders.transcoder import Transcoders
 
 
 class Recording:
-    """Hooks for one pass of one prompt, and what they saw.
+    """Hooks for one pass, and what they saw.
 
     Args:
         blocks: The model's blocks.
         final_norm: Its last norm.
         transcoders: What its MLPs are read through.
-        token_ids: The prompt, (positions,).
-        ignored: How many positions at the start are ignored.
+        token_ids: The prompts, each (positions,).
+        ignored: How many positions at the start of each are ignored.
     """
 
     def __init__(
@@ -32,16 +36,22 @@ class Recording:
         blocks: Sequence[Block],
         final_norm: Norm,
         transcoders: Transcoders,
-        token_ids: Tensor,
-        ignored: int,
+        token_ids: Sequence[Tensor],
+        ignored: Sequence[int],
     ) -> None:
         self._transcoders, self._ids, self._ignored = transcoders, token_ids, ignored
         self._seen: dict[str, Tensor] = {}
-        self._active: dict[int, tuple[Tensor, Tensor]] = {}
+        self._active: dict[int, list[tuple[Tensor, Tensor]]] = {}
         self._reads = [block.hook(transcoders.input_hook) for block in blocks]
         self._writes = [block.hook(transcoders.output_hook) for block in blocks]
         self._patterns = [block.hook("pattern") for block in blocks]
         self._scales = [n.hook for block in blocks for n in block.norms] + [final_norm.hook]
+
+    @property
+    def padded(self) -> Tensor:
+        """What to run, (prompts, positions): each is followed by its last token, repeated."""
+        longest = max(map(len, self._ids))
+        return torch.stack([torch.cat([i, i[-1:].expand(longest - len(i))]) for i in self._ids])
 
     @property
     def hooks(self) -> list[Hook]:
@@ -55,45 +65,67 @@ class Recording:
         ]
 
     def _keep(self, tensor: Tensor, hook: Any, name: str) -> None:
-        self._seen[name] = tensor[0].detach()
+        self._seen[name] = tensor.detach()
 
     def _encode(self, tensor: Tensor, hook: Any, layer: int) -> None:
-        transcoder = self._transcoders.layers[layer]
-        acts = transcoder.activate(transcoder.pre_activations(tensor[0]))
-        acts[: self._ignored] = 0
-        where = acts.nonzero()
-        found = torch.cat([torch.full_like(where[:, :1], layer), where], dim=1)
-        values = acts[where[:, 0], where[:, 1]]
-        self._active[layer] = found.to(self._ids.device), values.to(self._ids.device)
+        # All prompts in one product: an encoder is read once.
+        transcoder, sizes = self._transcoders.layers[layer], list(map(len, self._ids))
+        read = torch.cat([part[:n] for part, n in zip(tensor, sizes, strict=True)])
+        acts = transcoder.activate(transcoder.pre_activations(read))
+        self._active[layer] = []
+        for own, ignored in zip(acts.split(sizes), self._ignored, strict=True):
+            own[:ignored] = 0
+            where = own.nonzero()
+            found = torch.cat([torch.full_like(where[:, :1], layer), where], dim=1)
+            values, device = own[where[:, 0], where[:, 1]], self._ids[0].device
+            self._active[layer].append((found.to(device), values.to(device)))
 
-    def record(
-        self, prompt: str, next_logits: Tensor, unembed: Callable[[Tensor], Tensor]
-    ) -> Record:
-        """The record of the pass.
+    def records(
+        self, prompts: Sequence[str], next_logits: Tensor, unembed: Callable[[Tensor], Tensor]
+    ) -> list[Record]:
+        """The record of each prompt.
 
         Args:
-            prompt: The prompt as text.
-            next_logits: (vocab,).
+            prompts: The prompts as text.
+            next_logits: (prompts, vocab), where the longest end.
             unembed: The method that makes logits of `Record.final`; it is not kept alive.
 
         Raises:
             ValueError: If the pass produced NaN or infinity.
         """
-        seen, layers = self._seen, range(len(self._reads))
+        final, found = self._seen["ln_final.hook_out"], list[Record]()
+        for number, (ids, prompt) in enumerate(zip(self._ids, prompts, strict=True)):
+            n, logits = len(ids), next_logits[number]
+            if n < final.shape[1]:
+                logits = unembed(final[number, n - 1 : n])[0]
+            found.append(self._record(number, prompt, logits, WeakMethod(unembed)))
+        return found
+
+    def _record(
+        self,
+        number: int,
+        prompt: str,
+        next_logits: Tensor,
+        unembed: WeakMethod[Callable[[Tensor], Tensor]],
+    ) -> Record:
+        ids, layers = self._ids[number], range(len(self._reads))
+        n = len(ids)
+        seen = {name: tensor[number] for name, tensor in self._seen.items()}
+        active = [self._active[layer][number] for layer in layers]
         record = Record(
             prompt=prompt,
-            token_ids=self._ids,
-            ignored=self._ignored,
-            patterns=tuple(seen[name] for name in self._patterns),
-            scales={name: seen[name].float() for name in self._scales},
-            embeddings=seen["hook_embed"],
-            reads=tuple(seen[name] for name in self._reads),
-            writes=tuple(seen[name] for name in self._writes),
-            features=torch.cat([self._active[layer][0] for layer in layers]),
-            activations=torch.cat([self._active[layer][1] for layer in layers]),
+            token_ids=ids,
+            ignored=self._ignored[number],
+            patterns=tuple(seen[name][:, :n, :n] for name in self._patterns),
+            scales={name: seen[name][:n].float() for name in self._scales},
+            embeddings=seen["hook_embed"][:n],
+            reads=tuple(seen[name][:n] for name in self._reads),
+            writes=tuple(seen[name][:n] for name in self._writes),
+            features=torch.cat([found for found, _ in active]),
+            activations=torch.cat([values for _, values in active]),
             next_logits=next_logits,
-            final=seen["ln_final.hook_out"],
-            unembedded_by=WeakMethod(unembed),
+            final=seen["ln_final.hook_out"][:n],
+            unembedded_by=unembed,
         )
         check_finite(record)
         return record

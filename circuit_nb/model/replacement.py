@@ -7,8 +7,7 @@ processing, which would fold norms into weights that published transcoders were 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from threading import RLock
 from typing import Any
@@ -21,7 +20,7 @@ from torch import Tensor
 from circuit_nb.bridge.cache import CachedPasses, KeyValues
 from circuit_nb.bridge.lock import exclusive, lock_of
 from circuit_nb.bridge.opening import check_raw
-from circuit_nb.bridge.passes import Action, Feed, Hook, sweep, visit
+from circuit_nb.bridge.passes import Action, Feed, Hook, expected_edits, sweep, visit
 from circuit_nb.bridge.protocol import Bridge, HookPoint, Parts, Tokenizer, parts_of
 from circuit_nb.given import whole
 from circuit_nb.graph import Feature, Supernode
@@ -244,7 +243,7 @@ class ReplacementModel:
         """One pass under hooks, and what is handed to modules, with such options of the bridge."""
         points = [(self._point(name, action), action) for name, action in hooks]
         sweep(self._points.values())
-        with _expected_edits():
+        with expected_edits():
             return visit(
                 lambda: self.bridge.forward(token_ids, **options),
                 points,
@@ -301,24 +300,44 @@ class ReplacementModel:
             MemoryError: If its attention patterns alone exceed what is free.
         """
         self._notice_changes()
-        ids = self.tokenize(prompt)
-        text = prompt if isinstance(prompt, str) else str(self.tokenizer.decode(ids.tolist()))
+        ids, text = self._read(prompt)
         if self._last is None or not torch.equal(self._last.token_ids, ids):
             self._last = None
-            self.check_length(len(ids))
-            check_patterns(self.blocks, self.dtype.itemsize, len(ids))
-            self._last = self._record(ids, text)
-            if not self._settled:
-                # Hugging Face models hang hooks of their own at the first pass.
-                self._state, self._settled = self._watch.state(self.transcoders), True
+            (self._last,) = self._records([(ids, text)])
         # The same tokens can be written in several ways, with the special token and without.
         return self._last if self._last.prompt == text else replace(self._last, prompt=text)
 
-    def _record(self, ids: Tensor, text: str) -> Record:
-        ignored = self.ignored_positions(ids)
+    @exclusive
+    def records(self, prompts: Sequence[Prompt]) -> list[Record]:
+        """What `record` gives of each prompt, up to the last digits, by one pass; none is kept.
+
+        Raises:
+            ValueError: As `record`, if this is so of any prompt.
+            MemoryError: As `record`.
+        """
+        self._notice_changes()
+        return self._records([self._read(prompt) for prompt in prompts])
+
+    def _read(self, prompt: Prompt) -> tuple[Tensor, str]:
+        """A prompt as tokens and as text."""
+        ids = self.tokenize(prompt)
+        text = prompt if isinstance(prompt, str) else str(self.tokenizer.decode(ids.tolist()))
+        return ids, text
+
+    def _records(self, prompts: Sequence[tuple[Tensor, str]]) -> list[Record]:
+        """The records of tokens and texts."""
+        ids = [own for own, _ in prompts]
+        longest = max(map(len, ids))
+        self.check_length(longest)
+        check_patterns(self.blocks, self.dtype.itemsize, longest, len(ids))
+        ignored = [self.ignored_positions(own) for own in ids]
         recording = Recording(self.blocks, self.final_norm, self.transcoders, ids, ignored)
-        logits = self.run(ids[None], recording.hooks, last_only=True)
-        return recording.record(text, logits[0, -1], self.unembed)
+        logits = self.run(recording.padded, recording.hooks, last_only=True)
+        records = recording.records([text for _, text in prompts], logits[:, -1], self.unembed)
+        if not self._settled:
+            # Hugging Face models hang hooks of their own at the first pass.
+            self._state, self._settled = self._watch.state(self.transcoders), True
+        return records
 
     def _notice_changes(self) -> None:
         """Forget what was computed from a model that has changed since, and say what acts in it.
@@ -378,11 +397,3 @@ class ReplacementModel:
             record.check_position(feature.position)
         # Every active feature is in the record, with the value it has in a graph.
         return record.activations_of(wanted).cpu().numpy()
-
-
-@contextmanager
-def _expected_edits() -> Generator[None]:
-    """Silence the bridge's warning that a norm's denominator was edited: freezing it is the aim."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="A forward hook edited hook_scale")
-        yield

@@ -31,19 +31,22 @@ def check_context(name: str, context: int, positions: int, generated: int = 0) -
         )
 
 
-def check_patterns(blocks: Sequence[Block], itemsize: int, positions: int) -> None:
+def check_patterns(
+    blocks: Sequence[Block], itemsize: int, positions: int, prompts: int = 1
+) -> None:
     """Refuse a prompt whose attention patterns, which are kept, exceed what is free.
 
     Args:
         blocks: The model's blocks.
         itemsize: Bytes of one value.
         positions: Length of the prompt in tokens.
+        prompts: How many of this length there are.
 
     Raises:
         MemoryError: If they do, on any device; it says how many tokens would fit.
     """
     for device in dict.fromkeys(block.device for block in blocks):
-        heads = sum(len(block.W_O) for block in blocks if block.device == device)
+        heads = prompts * sum(len(block.W_O) for block in blocks if block.device == device)
         needed = itemsize * heads * positions**2
         if needed > _NO_MATTER and needed > (free := free_memory(device)):
             fit = int((free / (itemsize * heads)) ** 0.5)

@@ -217,15 +217,15 @@ def test_a_targets_weight_is_a_share(weight: Any) -> None:
 def test_interrupt_says_how_far_and_leaves_no_hook(
     clt_model: Any, clt_graph: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from circuit_nb.attribution.rows import Rows
+    from circuit_nb.attribution.rows import Rounds
 
-    real, calls = Rows._compute_at_once, []
+    real, calls = Rounds._compute, []
 
-    def interrupted(self: Any, *args: Any) -> None:
+    def interrupted(self: Any, *args: Any) -> int:
         calls.append(1)
         if len(calls) == 3:
             signal.raise_signal(signal.SIGINT)
-        real(self, *args)
+        return real(self, *args)
 
     # A shell that starts the tests in the background has the signal ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -233,7 +233,7 @@ def test_interrupt_says_how_far_and_leaves_no_hook(
         monkeypatch.context() as patch,
         pytest.raises(KeyboardInterrupt, match=r"\d+ of 60 feature rows"),
     ):
-        patch.setattr(Rows, "_compute_at_once", interrupted)
+        patch.setattr(Rounds, "_compute", interrupted)
         _attribute(clt_model, max_features=60, batch_size=20)
     signal.signal(signal.SIGINT, before)
     assert compare(clt_graph, _attribute(clt_model)).largest_edge_difference == 0
@@ -309,7 +309,7 @@ def test_two_descents_of_one_frozen_model_do_not_disturb_each_other(clt_model: A
     from circuit_nb.frozen.starts import Starts
 
     record = clt_model.record(PROMPT)
-    frozen = FrozenModel(clt_model, record)
+    frozen = FrozenModel(clt_model, [record])
     last, top = record.positions - 1, len(clt_model.blocks)
     directions = clt_model.unembedding[:, :3].T.float()
     starts = [
@@ -330,3 +330,58 @@ def test_two_descents_of_one_frozen_model_do_not_disturb_each_other(clt_model: A
     for i, start in enumerate(starts):
         found = [arrivals[i] for arrivals in together] + at_tokens[i]
         assert all(torch.equal(a, b) for a, b in zip(alone(start), found, strict=True))
+
+
+TOGETHER = (
+    PROMPT,
+    "<bos> the capital of Dallas is",
+    "<bos> Dallas",
+    "<bos> the capital of the state containing Dallas",
+    PROMPT,
+)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("family", ["gemma2", "llama", "gpt2", "neox"])
+def test_prompts_together_are_as_each_by_itself(family: str, variant: str, tokenizer: Any) -> None:
+    from circuit_nb.attribution.compute import attribute_together
+
+    model = tiny(family, tokenizer, **VARIANTS[variant])
+    targets = [None, [3, 4], None, None, None]
+    asked = list(zip(TOGETHER, targets, strict=True))
+    together = attribute_together(model, asked, 3, 0.95, None, 20, progress=False)
+    lengths = {len(graph.tokens) for graph in together}
+    assert len(lengths) == 4
+    for graph, (prompt, own) in zip(together, asked, strict=True):
+        alone = _attribute(model, prompt, targets=own, max_logits=3)
+        np.testing.assert_array_equal(graph.features, alone.features)
+        np.testing.assert_array_equal(graph.target_ids, alone.target_ids)
+        np.testing.assert_allclose(graph.activations, alone.activations, atol=1e-5)
+        np.testing.assert_allclose(
+            graph.target_probabilities, alone.target_probabilities, atol=1e-6
+        )
+        assert graph.provenance == alone.provenance
+        assert np.abs(graph.weights - alone.weights).max() < 1e-5 * np.abs(alone.weights).max()
+
+
+def test_prompts_together_keep_to_their_budget_and_choose_for_themselves(
+    clt_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from circuit_nb.attribution import compute
+
+    asked = [(prompt, None) for prompt in TOGETHER]
+    real, sizes = compute._compute, []
+
+    def counted(model: Any, part: Any, *args: Any, **kwargs: Any) -> Any:
+        sizes.append(len(part))
+        return real(model, part, *args, **kwargs)
+
+    monkeypatch.setattr(compute, "_compute", counted)
+    monkeypatch.setattr("circuit_nb.frozen.tuning.TOGETHER_BYTES", 120_000)
+    found = compute.attribute_together(clt_model, asked, 10, 0.95, 30, None, progress=False)
+    assert 1 < len(sizes) < len(asked)
+    assert sum(sizes) == len(asked)
+    for graph, prompt in zip(found, TOGETHER, strict=True):
+        alone = _attribute(clt_model, prompt, max_features=30)
+        np.testing.assert_array_equal(graph.features, alone.features)
+        assert compare(alone, graph).largest_edge_difference < 1e-5

@@ -15,7 +15,7 @@ from families import GOLDEN, PROMPT
 
 from circuit_nb import attribute, load
 from circuit_nb.attribution.budget import row_bytes
-from circuit_nb.attribution.rows import Rows
+from circuit_nb.attribution.rows import Rounds
 from circuit_nb.frozen.starts import Starts
 from circuit_nb.model import ReplacementModel
 from circuit_nb.model.memory import free_memory, is_out_of_memory
@@ -156,16 +156,15 @@ def test_the_batch_is_what_fits_into_free_memory(monkeypatch: pytest.MonkeyPatch
     model = _opened()
     expected = attribute(model, PROMPT, progress=False).weights
     batches: list[tuple[int, int]] = []
-    real = Rows._compute_at_once
+    real = Rounds._compute
 
-    def compute(self: Rows, starts: Starts) -> None:
-        groups = zip(starts.sizes, starts.lasts, strict=True)
-        batches.append(
-            (len(starts), sum(n * row_bytes(self.model, self.columns, last) for n, last in groups))
-        )
-        real(self, starts)
+    def compute(self: Rounds, starts: Starts) -> int:
+        groups, columns = zip(starts.sizes, starts.lasts, strict=True), self.graphs[0].columns
+        size = sum(n * row_bytes(self.model, columns, last) for n, last in groups)
+        batches.append((len(starts), size))
+        return real(self, starts)
 
-    monkeypatch.setattr(Rows, "_compute_at_once", compute)
+    monkeypatch.setattr(Rounds, "_compute", compute)
     for free in (10**9, 500_000, 0):
         batches.clear()
         monkeypatch.setattr("circuit_nb.attribution.budget.free_memory", lambda _, free=free: free)
@@ -191,21 +190,21 @@ def test_every_kind_of_exhaustion_halves_the_batch_and_is_said_at_one_row(
     assert is_out_of_memory(error)
     model, sizes = _opened(), []
 
-    def compute(self: Rows, starts: Starts) -> None:
+    def compute(self: Rounds, starts: Starts) -> int:
         sizes.append(len(starts))
         raise error
 
-    monkeypatch.setattr(Rows, "_compute_at_once", compute)
+    monkeypatch.setattr(Rounds, "_compute", compute)
     with pytest.raises(MemoryError, match=r"^cpu ran out of memory while .* a shorter prompt"):
         attribute(model, PROMPT, targets=list(range(9)), batch_size=8, progress=False)
     assert sizes == [8, 4, 2, 1]
 
 
 def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    def compute(self: Rows, starts: Starts) -> None:
+    def compute(self: Rounds, starts: Starts) -> int:
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(Rows, "_compute_at_once", compute)
+    monkeypatch.setattr(Rounds, "_compute", compute)
     with pytest.raises(RuntimeError, match="shapes differ"):
         attribute(_opened(), PROMPT, progress=False)
 

@@ -18,8 +18,9 @@ class _Block:
 
     numbers: slice
     """Their numbers: rows are counted as they were computed, targets first."""
-    layers: Tensor
-    """(rows,): the layer each begins at, descending."""
+    spans: dict[int, tuple[int, int]]
+    """Of each layer, the first of the rows that begin there and the one after the last: a group's
+    rows are sorted by layer."""
     edges: Tensor
     """(rows, columns kept up to the last position of the group)."""
 
@@ -59,7 +60,7 @@ class KnownRows:
             if len(self.kept) < self.columns.n:
                 found = found[:, self._kept_below(found.shape[1]).to(found.device)]
             numbers = slice(first, first + len(layers))
-            more.append(_Block(numbers, layers, found.cpu()))
+            more.append(_Block(numbers, _spans(layers), found.cpu()))
             first = numbers.stop
         self.sums[len(self) : first] = torch.cat(sums)
         self._blocks += more
@@ -67,18 +68,15 @@ class KnownRows:
     def at_layer(self, layer: int) -> Iterator[tuple[slice, Tensor]]:
         """The rows that begin at a layer: their numbers, and edges to the first columns kept."""
         for block in self._blocks:
-            here = (block.layers == layer).nonzero()[:, 0]
-            if len(here):
-                # A group's rows are sorted by layer: they adjoin.
-                begin, end = int(here[0]), int(here[-1]) + 1
-                first = block.numbers.start
+            if layer in block.spans:
+                (begin, end), first = block.spans[layer], block.numbers.start
                 yield slice(first + begin, first + end), block.edges[begin:end]
 
     def narrow(self, kept: Tensor) -> None:
         """Keep only these of the columns, ascending, from now on."""
         self.kept = kept
         self._blocks = [
-            _Block(b.numbers, b.layers, b.edges[:, self._kept_below(b.edges.shape[1])])
+            _Block(b.numbers, b.spans, b.edges[:, self._kept_below(b.edges.shape[1])])
             for b in self._blocks
         ]
 
@@ -100,3 +98,10 @@ class KnownRows:
             inside = ((places >= 0) & (places < block.edges.shape[1])).nonzero()[:, 0]
             edges[rows[block.numbers, None], inside] = block.edges[:, places[inside]]
         return edges
+
+
+def _spans(layers: Tensor) -> dict[int, tuple[int, int]]:
+    there, counts = layers.unique_consecutive(return_counts=True)
+    ends = counts.cumsum(0)
+    begins = (ends - counts).tolist()
+    return dict(zip(there.tolist(), zip(begins, ends.tolist(), strict=True), strict=True))

@@ -39,7 +39,10 @@ def picture_name(measures: Measures, feature: Feature, labels: Labels = NO_LABEL
 
 
 def told_name(measures: Measures, node: Node, labels: Labels = NO_LABELS) -> str:
-    """`node_name`, but a feature without a label by what it does, as the picture calls it.
+    """`node_name`, but a feature that nobody labelled by what it does, as the picture calls it.
+
+    Where it is known what it fires on, that stands first: two features of one token often differ
+    in what they do alone.
 
     Args:
         measures: Of the graph.
@@ -48,9 +51,12 @@ def told_name(measures: Measures, node: Node, labels: Labels = NO_LABELS) -> str
     """
     if not isinstance(node, Feature) or node not in measures.graph:
         return node_name(measures.graph, node, labels)
-    if labels.get((node.layer, node.index), "").strip():
+    label = labels.get((node.layer, node.index), "").strip()
+    if label and not label.startswith(FIRES_ON):
         return node_name(measures.graph, node, labels)
-    return picture_name(measures, node)
+    name = picture_name(measures, node, labels)
+    fires_on = label.removeprefix(FIRES_ON)
+    return f"{fires_on} {name}" if fires_on and name.startswith("→") else name
 
 
 def raised(measures: Measures, feature: Feature) -> list[str]:

@@ -108,6 +108,8 @@ def test_a_feature_without_a_label_is_called_by_what_it_does_in_the_circuit_too(
     measures = Measures(graph)
     assert told_name(measures, TEXAS, LABELS) == LABELS[TEXAS.layer, TEXAS.index]
     unnamed = told_name(measures, SAY)
+    on_is = {(SAY.layer, SAY.index): "fires on is"}
+    assert unnamed.startswith("→") and told_name(measures, SAY, on_is) == f"is {unnamed}"
     assert unnamed.startswith("→ ")
     drawn = circuit(graph, groups)
     assert " ".join(drawn.boxes[3].name) == unnamed

@@ -15,10 +15,11 @@ import pytest
 from families import DALLAS
 from made import HOSTILE, OTHER, SAY, TEXAS, card, hostile_graph, hostile_labels
 from playwright.sync_api import Page
+from real import FOLDER
 from serving import browser_page
 from test_hostile import harmless
 
-from circuit_nb import attribute, intervene, sharing
+from circuit_nb import attribute, explore, intervene, sharing
 from circuit_nb.figures.bars import connections
 from circuit_nb.figures.edges import selected_edges
 from circuit_nb.figures.style import percent
@@ -173,6 +174,20 @@ def test_on_a_phone_and_a_laptop_in_light_and_dark(shown: Page, width: int, sche
         for place in ("#circuit", "#answer", "#texts"):
             box = shown.locator(place).bounding_box()
             assert box is not None and box["y"] + box["height"] <= 768
+
+
+def test_a_phone_shows_the_whole_circuit_of_a_published_graph(window: Page, tmp_path: Path) -> None:
+    """A circuit of eleven boxes is a little smaller there, and none of it lies outside."""
+    path = FOLDER / "small-big-plt.json"
+    if not path.is_file():
+        pytest.skip(f"needs the published graphs in {FOLDER}, which are not part of the project")
+    window.set_viewport_size({"width": 360, "height": 740})
+    window.goto(explore(path).export(tmp_path / "page.html").as_uri())
+    window.locator("#graph .node").first.wait_for()
+    boxes = window.locator(".cnb-circuit .cnb-box")
+    rights = boxes.evaluate_all("(e) => e.map((b) => b.getBoundingClientRect().right)")
+    assert len(rights) > 8 and max(rights) <= 360
+    window.set_viewport_size({"width": 1366, "height": 768})
 
 
 def test_by_keyboard_alone(shown: Page) -> None:

@@ -62,7 +62,8 @@ function drawCircuit(state) {
   const boxes = layout.boxes.map((box, number) => drawBox(box, number, state, run, layout));
   place.replaceChildren(make("div", {
     class: "cnb-circuit", role: "group", "aria-label": "Circuit",
-    style: { width: `${layout.width}px`, height: `${layout.height}px` },
+    // A phone shows it all, a little smaller, as long as it can be read.
+    style: { width: `${layout.width}px`, height: `${layout.height}px`, zoom: Math.max(0.75, Math.min(1, place.clientWidth / layout.width)) },
   }, lines, ...boxes));
   if (focused) [...place.querySelectorAll("[data-key]")].find((e) => e.dataset.key === focused)?.focus({ preventScroll: true });
 }

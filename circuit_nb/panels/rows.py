@@ -37,7 +37,9 @@ class SwitchRow:
         self.toggle = ipywidgets.ToggleButton(True, description="on", layout={"width": "48px"})
         tooltip(self.toggle, "On: as the multiplier says. Off: the features are set to 0")
         self.slider = self._new_slider("Activation as a multiple of what it is")
-        self.where = ipywidgets.ToggleButton(False, description="where", layout={"width": "auto"})
+        self.where = ipywidgets.ToggleButton(
+            False, description="where", layout={"width": "auto", "flex": "none"}
+        )
         tooltip(self.where, "Choose the tokens at which it acts, and a multiplier for each")
         self.remover: ipywidgets.Button | None = None
         """Takes an added row away; None for others."""

@@ -12,6 +12,7 @@ from circuit_nb.cards.storage import CardSet
 from circuit_nb.cards.types import FeatureCard, Key, automatic_label, peak_token
 
 if TYPE_CHECKING:
+    from circuit_nb.cards.reading import Reading
     from circuit_nb.model.replacement import ReplacementModel
 
 
@@ -69,30 +70,41 @@ def compute(
     reading.end()
     if not reading.seen:
         raise ValueError("There are no texts to compute cards from; give at least one.")
-    found = {
-        (layer, each.feature): each
-        for layer, tally in enumerate(reading.tallies)
-        for each in tally.found()
-    }
-    bar = tqdm(total=len(found) if effects else 0, desc="logit effects", disable=not progress)
-    with bar:
-        told = logit_effects(model, found, top_k=effects, progress=bar.update) if effects else {}
-    cards: dict[Key, FeatureCard] = {}
-    for key, each in sorted(found.items()):
-        promotes, suppresses = told.get(key, ((), ()))
-        card = FeatureCard(
-            examples=tuple(reading.example(*example) for example in each.strongest),
-            promotes=promotes,
-            suppresses=suppresses,
-            density=each.tokens / reading.tokens,
-            histogram=each.histogram,
-            source="computed",
-        )
-        cards[key] = replace(card, label=(name or _label)(card))
+    cards = _cards(reading, effects, name or _label, progress=progress)
     reading.forget()
     settings = {"pieces": len(reading.seen), "tokens": reading.tokens, "max_tokens": max_tokens}
     origin = {"model": model.name, "transcoders": model.transcoders.source}
     return CardSet(cards, {**origin, **settings})
+
+
+def _cards(
+    reading: Reading, effects: int, name: Callable[[FeatureCard], str], *, progress: bool
+) -> dict[Key, FeatureCard]:
+    """Cards of all features that fired, by key; made layer by layer: little is held twice."""
+    from tqdm.auto import tqdm
+
+    keys = [(layer, i) for layer, t in enumerate(reading.tallies) for i in t.features.tolist()]
+    bar = tqdm(total=len(keys) if effects else 0, desc="logit effects", disable=not progress)
+    with bar:
+        told = (
+            logit_effects(reading.model, keys, top_k=effects, progress=bar.update)
+            if effects
+            else {}
+        )
+    cards: dict[Key, FeatureCard] = {}
+    for layer, tally in enumerate(reading.tallies):
+        for each in tally.found():
+            promotes, suppresses = told.get((layer, each.feature), ((), ()))
+            card = FeatureCard(
+                examples=tuple(reading.example(*example) for example in each.strongest),
+                promotes=promotes,
+                suppresses=suppresses,
+                density=each.tokens / reading.tokens,
+                histogram=each.histogram,
+                source="computed",
+            )
+            cards[layer, each.feature] = replace(card, label=name(card))
+    return dict(sorted(cards.items()))
 
 
 def _label(card: FeatureCard) -> str:

@@ -49,7 +49,7 @@ class Reading:
         width: int,
         resume: str | os.PathLike[str] | None,
     ) -> None:
-        self._model = model
+        self.model = model
         layers = range(model.transcoders.n_layers)
 
         def of(layer: int) -> list[int] | None:
@@ -79,7 +79,7 @@ class Reading:
         for ids in pieces:
             self.seen.append(ids)
             self._told.update(repr(ids).encode())
-        ignored = [_ignored(self._model, ids) for ids in pieces]
+        ignored = [_ignored(self.model, ids) for ids in pieces]
         self.tokens += sum(len(ids) - n for ids, n in zip(pieces, ignored, strict=True))
         if len(self.seen) <= self._done:
             if len(self.seen) == self._done and self._told.hexdigest() != self._expected:
@@ -97,17 +97,17 @@ class Reading:
             places = torch.arange(width)
             starts = torch.tensor([ignored[i] for i in rows])[:, None]
             ends = torch.tensor([len(pieces[i]) for i in rows])[:, None]
-            counted = ((places >= starts) & (places < ends)).to(self._model.device)
+            counted = ((places >= starts) & (places < ends)).to(self.model.device)
             numbers = torch.tensor([first + i for i in rows])
-            hook = self._model.transcoders.input_hook
+            hook = self.model.transcoders.input_hook
             hooks: list[Hook] = [
                 (block.hook(hook), partial(self._tell, layer=i, counted=counted, numbers=numbers))
-                for i, block in enumerate(self._model.blocks)
+                for i, block in enumerate(self.model.blocks)
             ]
-            self._model.run(ids.to(self._model.device), hooks, last_only=True)
+            self.model.run(ids.to(self.model.device), hooks, last_only=True)
 
     def _tell(self, x: Tensor, hook: Any, layer: int, counted: Tensor, numbers: Tensor) -> None:
-        transcoder = self._model.transcoders.layers[layer]
+        transcoder = self.model.transcoders.layers[layer]
         found = transcoder.activate(transcoder.pre_activations(x))
         self.tallies[layer].add(found.masked_fill(~counted[..., None], 0), numbers)
 

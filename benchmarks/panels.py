@@ -6,7 +6,8 @@
 On the embedded model's Dallas graph, on random graphs of 2,000 and 5,000 features and 20,000 edges,
 and, given a folder of graphs in Neuronpedia's JSON, on each of them: the time to open a graph, to
 build the figure, the kernel's part of a toggle, a selection and a pin, and, in headless chromium,
-the time from a click on a node to the last redraw and the bytes the page receives.
+the time from a click on a node to the last redraw, from a switch to the last change, and the bytes
+the page receives.
 
 With `--smollm`, what is done with a graph of SmolLM2 at default settings (5,000 of some 9,900
 features) is timed too; the model and its random transcoders are made in that folder once.
@@ -89,8 +90,8 @@ def in_the_kernel(repeat: int, real: Path | None) -> None:
     explorer = explore(model, graph)
 
     def flip() -> None:
-        switches = explorer.session.setup.switches
-        explorer.session.set_switch("Texas", on="Texas" in switches and not switches["Texas"].on)
+        session = explorer.session
+        session.set_switch("Texas", on=not session.setup.switch(session.rows["Texas"]).on)
 
     report("Dallas: toggle, the kernel's part", milliseconds(flip, 2 * repeat))
     one_by_one("Dallas: select, the kernel's part", explorer, "select", repeat)
@@ -276,6 +277,14 @@ def _one_page(address: str, title: str, repeat: int) -> None:
             sizes.append(sum(received) / 1024)
         report(f"{title}: click on a node to last redraw", times)
         report(f"{title}: click on a node, received", sizes, "KB")
+        switch = page.locator(".cnb-explorer .cnb-box").filter(has_text="Texas").first
+        if switch.count():
+            times = []
+            for _ in range(2 * repeat):  # off, on, off, ...: each is a run of the model
+                page.wait_for_timeout(300)
+                switch.get_by_role("switch").click()
+                times.append(page.evaluate(REDRAWN))
+            report(f"{title}: Texas switched, to the last change", times)
 
 
 def main() -> None:

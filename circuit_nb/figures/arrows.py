@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from circuit_nb.figures.style import SMALL, percent, text_width
 
 Point: TypeAlias = tuple[float, float]
@@ -96,16 +99,20 @@ def arrows(
         start, end = _sides(boxes[source], boxes[target], upward)
         routes[source, target] = (start, *passed.get((source, target), ()), end)
     lines = {edge: samples(points, upward) for edge, points in routes.items()}
+    places = np.concatenate([np.zeros((0, 2)), *lines.values()])
+    owners = np.repeat(np.arange(len(lines)), [len(line) for line in lines.values()])
     told: list[tuple[float, float, float]] = []
     found: list[Arrow] = []
-    for edge, share in shares.items():
+    for number, (edge, share) in enumerate(shares.items()):
         arrow = Arrow(*edge, share, routes[edge], None)
         half = text_width(arrow.text, SMALL) / 2
-        others = [line for other, line in lines.items() if other != edge]
+        reach = (half + 2, HALF + 1)
+        others = owners != number
         free = [
             p for p in _beside(lines[edge], arrow.width, half) if _is_free(p, half, boxes, told)
         ]
-        place = min(free, key=lambda p: _crossed(p, half, others), default=None)
+        crossed = [len(set(owners[others & _near(places, p, reach)].tolist())) for p in free]
+        place = free[crossed.index(min(crossed))] if free else None
         if place is not None:
             told.append((*place, half))
         found.append(Arrow(*edge, share, routes[edge], place))
@@ -129,12 +136,9 @@ def _beside(line: Sequence[Point], width: float, half: float) -> Iterator[Point]
             yield round(x + side * across[0] * away, 1), round(y + side * across[1] * away, 1)
 
 
-def _crossed(at: Point, half: float, lines: Sequence[Sequence[Point]]) -> int:
-    """How many of the other arrows a share written there would lie on."""
-    x, y = at
-    return sum(
-        any(abs(a - x) < half + 2 and abs(b - y) < HALF + 1 for a, b in line) for line in lines
-    )
+def _near(places: npt.NDArray[np.float64], at: Point, reach: Point) -> npt.NDArray[np.bool_]:
+    """Which places along the arrows, (n, 2), a share written there would lie on."""
+    return (np.abs(places - at) < reach).all(1)
 
 
 def _is_free(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from tqdm.auto import tqdm
 
@@ -25,6 +25,8 @@ from circuit_nb.patterns.supernodes import Supernodes, supernodes
 if TYPE_CHECKING:
     import pandas as pd
 
+Labels: TypeAlias = Mapping[tuple[int, int], str]
+"""Names of features by (layer, index)."""
 _BAR_FROM = 500
 """From so many profiles on, making them shows a bar."""
 
@@ -41,14 +43,19 @@ class Place:
 
     def load(self) -> AttributionGraph:
         """Read the graph."""
+        return self.opened()[0]
+
+    def opened(self) -> tuple[AttributionGraph, Labels]:
+        """The graph, and what its file calls features."""
         if self.graph is not None:
-            return self.graph
+            return self.graph, {}
         assert self.path is not None
         if self.path.suffix == ".json":
             from circuit_nb.neuronpedia import read
 
-            return read(self.path).graph
-        return AttributionGraph.load(self.path)
+            file = read(self.path)
+            return file.graph, file.annotations.feature_labels
+        return AttributionGraph.load(self.path), {}
 
     @property
     def stamp(self) -> tuple[int, int]:
@@ -66,8 +73,8 @@ class GraphSet:
     places: tuple[Place, ...]
     """Where each is, in order."""
     folder: Folder | None = None
-    labels: Mapping[tuple[int, int], str] = field(default_factory=dict[tuple[int, int], str])
-    """Labels by (layer, index), for figures."""
+    labels: Labels = field(default_factory=dict[tuple[int, int], str])
+    """What features are called, before what files call them; see `known_labels`."""
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> GraphSet:
@@ -111,7 +118,7 @@ class GraphSet:
         pairs = enumerate(zip(every, known, strict=True))
         return cls(tuple(Place(str(i), None, data, graph) for i, (graph, data) in pairs))
 
-    def labelled(self, labels: Mapping[tuple[int, int], str]) -> GraphSet:
+    def labelled(self, labels: Labels) -> GraphSet:
         """The same set with labels by (layer, index)."""
         return self._kept(labels=labels)
 
@@ -140,7 +147,7 @@ class GraphSet:
 
     def _kept(self, **changes: Any) -> GraphSet:
         found = replace(self, **changes)
-        found.__dict__["_known"] = self._known
+        found.__dict__["_known"], found.__dict__["_read"] = self._known, self._read
         return found
 
     @property
@@ -186,6 +193,17 @@ class GraphSet:
         """Profiles made so far, by name."""
         return {} if self.folder is None else profiles_file.read(self._file)
 
+    @cached_property
+    def _read(self) -> dict[tuple[int, int], str]:
+        """Labels in the files read so far."""
+        return {}
+
+    @property
+    def known_labels(self) -> Labels:
+        """`labels`, and for others what the first file that has one calls them."""
+        read = self._read if self.profiles else {}  # what no profile was made of is read for it
+        return {**read, **self.labels}
+
     @property
     def _file(self) -> Path:
         assert self.folder is not None
@@ -202,7 +220,9 @@ class GraphSet:
             missing.values(), desc="Profiles", unit="graph", disable=len(missing) < _BAR_FROM
         )
         for place in bar:
-            known[place.name] = stamps[place.name], profile(place.load())
+            graph, labels = place.opened()
+            known[place.name] = stamps[place.name], profile(graph)
+            self._read.update({**labels, **self._read})
         if missing and self.folder is not None:
             profiles_file.write(self._file, known)
         return [known[place.name][1] for place in self.places]
@@ -232,20 +252,20 @@ class GraphSet:
 
     def common(self, share: float = 0.8, *, by: str = "role") -> Common:
         """Features and edges that a share of the prompts use; see `patterns.common`."""
-        return common(self.profiles, share, by=by, labels=self.labels)
+        return common(self.profiles, share, by=by, labels=self.known_labels)
 
     def compare(self, other: GraphSet, *, by: str = "role", seed: int = 0) -> Comparison:
         """What tells this set from another; see `patterns.compare`."""
-        labels = {**other.labels, **self.labels}
+        labels = {**other.known_labels, **self.known_labels}
         return compare(self.profiles, other.profiles, by=by, labels=labels, seed=seed)
 
     def supernodes(self, *, by: str = "role", seed: int = 0) -> Supernodes:
         """Features that its prompts use alike; see `supernodes.supernodes`."""
-        return supernodes(self.profiles, by=by, labels=self.labels, seed=seed)
+        return supernodes(self.profiles, by=by, labels=self.known_labels, seed=seed)
 
     def motifs(self, *, by: str = "role", seed: int = 0) -> Motifs:
         """How often copy, two-hop and "say X" are found; see `motifs.motifs`."""
-        return motifs(self.profiles, by=by, labels=self.labels, seed=seed)
+        return motifs(self.profiles, by=by, labels=self.known_labels, seed=seed)
 
     def map(self, *, by: str = "role") -> PromptsMap:
         """Prompts by circuit, and whose is another; see `prompts_map.prompts_map`."""
@@ -253,4 +273,4 @@ class GraphSet:
         named = [
             f"{name} → {p.answer.strip()}" for name, p in zip(names, self.profiles, strict=True)
         ]
-        return prompts_map(self.profiles, named, by=by, labels=self.labels)
+        return prompts_map(self.profiles, named, by=by, labels=self.known_labels)

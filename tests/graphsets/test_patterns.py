@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from made import SAY, TEXAS, small_graph
 from real import FOLDER
 
+from circuit_nb import neuronpedia
 from circuit_nb.graphsets import GraphSet
+from circuit_nb.neuronpedia import Annotations
 from circuit_nb.patterns.statistics import adjusted, cliffs_delta, shuffled
 
 VERBS = ("beat", "cool", "sleep", "swim", "write")
@@ -62,6 +67,20 @@ def test_a_prompt_with_another_circuit_stands_out(analogies: GraphSet) -> None:
     assert found.departs(len(both) - 1)
     found.figure()
     found.usage_figure()
+
+
+def test_features_are_called_what_the_files_call_them(tmp_path: Path) -> None:
+    graph = small_graph()
+    for name, texts in (("a", {TEXAS: "Texas"}), ("b", {TEXAS: "a state", SAY: "say Austin"})):
+        neuronpedia.write(graph, tmp_path / f"{name}.json", Annotations(labels=texts))
+    found = GraphSet.read(tmp_path)
+    keys = [(f.layer, f.index) for f in (TEXAS, SAY)]
+    assert found.known_labels == dict(zip(keys, ("Texas", "say Austin"), strict=True))
+    mine = found.labelled({keys[0]: "mine"})
+    assert [mine[:1].known_labels[key] for key in keys] == ["mine", "say Austin"]
+    told = [feature.label for feature in mine.common().features]
+    assert any("mine" in name for name in told)
+    assert any("say Austin" in name for name in told)
 
 
 def test_statistics_agree_with_their_definitions() -> None:

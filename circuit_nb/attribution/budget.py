@@ -48,6 +48,9 @@ def rows_of(record: Record, max_features: int | None) -> int:
 
 def that_fit_together(records: Sequence[Record], max_features: int | None) -> Iterator[slice]:
     """Prompts, in order, cut into those whose edges and sources fit into `TOGETHER_BYTES`."""
+    if len(records) == 1:  # how much memory is free takes long to ask
+        yield slice(0, 1)
+        return
     begin = held = 0
     most = min(tuning.TOGETHER_BYTES, int(tuning.MATRIX_SHARE * available_memory()))
     for number, record in enumerate(records):

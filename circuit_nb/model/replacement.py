@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from threading import RLock
 from typing import Any
 
@@ -174,7 +175,7 @@ class ReplacementModel:
             self._mean = ((version, weight.device), mean)
         return self._mean[1]
 
-    @property
+    @cached_property
     def vocabulary(self) -> Vocabulary:
         """Text to token ids and back."""
         return Vocabulary(self.tokenizer, self.unembedding.shape[1], self.name)
@@ -327,12 +328,12 @@ class ReplacementModel:
     def _records(self, prompts: Sequence[tuple[Tensor, str]]) -> list[Record]:
         """The records of tokens and texts."""
         ids = [own for own, _ in prompts]
-        longest = max(map(len, ids))
-        self.check_length(longest)
+        self.check_length(longest := max(map(len, ids)))
         check_patterns(self.blocks, self.dtype.itemsize, longest, len(ids))
         ignored = [self.ignored_positions(own) for own in ids]
         recording = Recording(self.blocks, self.final_norm, self.transcoders, ids, ignored)
-        logits = self.run(recording.padded, recording.hooks, last_only=True)
+        with recording.reading_ahead():
+            logits = self.run(recording.padded, recording.hooks, last_only=True)
         records = recording.records([text for _, text in prompts], logits[:, -1], self.unembed)
         if not self._settled:
             # Hugging Face models hang hooks of their own at the first pass.

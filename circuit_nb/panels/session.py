@@ -136,9 +136,8 @@ class Session(Workbench):
         both = (self.outcome.before.probabilities, self.outcome.after.probabilities)
         ids = np.unique(np.concatenate([most_likely(p, TOP_TOKENS) for p in both]))
         found: dict[str, float] = {}
-        vocabulary = self.model.vocabulary
         for token_id in ids[most_likely(shares[ids], len(ids))].tolist():
-            text = vocabulary.token(token_id)
+            text = self.model.token(token_id)
             found[f"{text} #{token_id}" if text in found else text] = float(shares[token_id])
         return found
 

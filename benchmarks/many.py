@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import peak_memory_above
+from measuring import peak_memory_above, text_of
 from smollm import CITIES, prepare
 
-from circuit_nb import GraphSet, attribute, attribute_many, load
+from circuit_nb import AttributionGraph, GraphSet, attribute, attribute_many, load
 from circuit_nb import files as writing
 from circuit_nb.atlas.world import load_world
 from circuit_nb.graphsets import Here, Processes, Ray
@@ -37,8 +37,13 @@ from circuit_nb.graphsets.folder import Entry, Folder
 TEXT = "Fact: the capital of the state containing {city} is"
 
 
-def prompts_of(count: int, *, atlas: bool) -> list[str]:
-    """So many different prompts of about eleven tokens."""
+def prompts_of(count: int, tokens: int, *, atlas: bool) -> list[str]:
+    """So many different prompts of about eleven tokens; of more, with other text before them."""
+    lead = " ".join(text_of(tokens).split()[: max(0, tokens - 11)]) if tokens > 11 else ""
+    return [f"{lead} {prompt}".strip() for prompt in _questions(count, atlas=atlas)]
+
+
+def _questions(count: int, *, atlas: bool) -> list[str]:
     if atlas:
         places = load_world().places
         texts = (
@@ -122,12 +127,21 @@ def killed(options: argparse.Namespace, count: int, work: Path) -> None:
         assert begin(engine, folder).wait() == 0
         after = there(folder)
         same = sum(after[name] == whole[name] for name in whole)
+        apart = max(_apart(work / "whole" / name, folder / name) for name in whole)
         print(
             f"{engine:10} killed with {len(before)} of {count} files, all of them whole and left "
             f"as they were: {before.items() <= after.items()}; started again, {len(after)} files, "
-            f"{same} of them bit for bit those of an unbroken run",
+            f"{same} of them bit for bit those of an unbroken run, edges of the others within "
+            f"{apart:.1e} of the largest",
             flush=True,
         )
+
+
+def _apart(one: Path, other: Path) -> float:
+    """The largest difference of edges of two files of one graph, of its largest edge."""
+    a, b = (AttributionGraph.load(path) for path in (one, other))
+    assert a.features.tolist() == b.features.tolist()
+    return float(np.abs(a.weights - b.weights).max() / np.abs(a.weights).max())
 
 
 def made(folder: Path, count: int) -> None:
@@ -184,6 +198,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="SmolLM2 of smollm.py; else the embedded model")
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--rows", type=int, default=250)
+    parser.add_argument("--tokens", type=int, default=11, help="of a prompt, about")
+    parser.add_argument("--kind", choices=("plt", "clt"), default="plt", help="of SmolLM2's set")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--files", type=int, default=0)
     parser.add_argument("--ray", action="store_true")
@@ -192,10 +208,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.folder:
         prepare(options.folder)
-        model = load(options.folder / "model", options.folder / "plt", device="cpu")
+        model = load(options.folder / "model", options.folder / options.kind, device="cpu")
     else:
         model = load("atlas", device="cpu")
-    prompts = prompts_of(options.prompts, atlas=not options.folder)
+    prompts = prompts_of(options.prompts, options.tokens, atlas=not options.folder)
     if options.into:
         folder, engine = options.into
         kind = kinds(options)[engine]

@@ -15,7 +15,7 @@ from circuit_nb.panels.finding import Found, find
 from circuit_nb.panels.page import STYLE
 from circuit_nb.panels.session import Session
 
-HINT = "find: label, token, what it promotes, a text, or layer/index"
+HINT = "find a node or feature: by label, token, what it promotes, a text, or layer/index"
 
 _SCRIPT = """
 let made = 0;
@@ -29,7 +29,8 @@ function render({ model, el }) {
     <div class="cnb-found" role="listbox" id="${name}" hidden></div>`;
   el.append(box);
   const [input, list] = [box.querySelector("input"), box.querySelector(".cnb-found")];
-  input.placeholder = input.ariaLabel = input.title = model.get("hint");
+  input.ariaLabel = input.title = model.get("hint");
+  input.placeholder = model.get("hint").split(":")[0];
   let at = -1, waiting = 0;
   const items = () => [...list.querySelectorAll("[data-key]")];
   const mark = (place) => {
@@ -106,7 +107,7 @@ class Finder(anywidget.AnyWidget):
     _esm = _SCRIPT
     _css = STYLE
     hint = traitlets.Unicode(HINT).tag(sync=True)
-    """What the empty field says."""
+    """What it is for; up to a colon, the empty field says it."""
     query = traitlets.Unicode("").tag(sync=True)
     """What is typed."""
     html = traitlets.Unicode("").tag(sync=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property
 from threading import RLock
 from typing import Any
 
@@ -84,6 +83,7 @@ class ReplacementModel:
         self.blocks: tuple[Block, ...] = blocks_of(self._parts)
         self.final_norm: Norm = norm_of(self._parts.final_norm, "ln_final")
         self._mean: tuple[object, Tensor] | None = None
+        self._n_tokens = self.unembedding.shape[1]
 
     def __repr__(self) -> str:
         t = self.transcoders
@@ -175,10 +175,10 @@ class ReplacementModel:
             self._mean = ((version, weight.device), mean)
         return self._mean[1]
 
-    @cached_property
+    @property
     def vocabulary(self) -> Vocabulary:
         """Text to token ids and back."""
-        return Vocabulary(self.tokenizer, self.unembedding.shape[1], self.name)
+        return Vocabulary(self.tokenizer, self._n_tokens, self.name)
 
     def token(self, token_id: int) -> str:
         """One token as text."""

@@ -236,8 +236,8 @@ def _format(file: SafetensorsFile | NpzFile, layer: int) -> Format:
         if form.fits(file, layer):
             return form
     raise ValueError(
-        f"{shown(file.path)} holds the tensors {', '.join(sorted(file.names))[:80]!r}, which fit "
-        f"none of the known formats for layer {layer}: {', '.join(f.name for f in FORMATS)}."
+        f"{shown(file.path)} holds {', '.join(sorted(file.names))[:60]!r}, which fit none of the "
+        f"known formats for layer {layer}: {', '.join(f.name for f in FORMATS)}."
     )
 
 

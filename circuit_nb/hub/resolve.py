@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from circuit_nb.hub import known, sparsify_config
+from circuit_nb.hub import clt_forge_config, known, sparsify_config
 from circuit_nb.hub.embedded import EMBEDDED
 from circuit_nb.hub.errors import Place, explained
 from circuit_nb.hub.set_config import listed_files, read_yaml
@@ -133,18 +133,21 @@ def transcoder_set(spec: str | os.PathLike[str]) -> Resolved:
         return Resolved(local, files, name=os.fspath(spec))
     place = parse_place(os.fspath(spec))
     prefix = f"{place.path}/" if place.path else ""
-    described = ("config.yaml", "*.mlp/cfg.json")
+    described = ("config.yaml", "*.mlp/cfg.json", clt_forge_config.CONFIG)
     folder = _fetch(place, [glob.escape(prefix) + name for name in described])
     inner = folder / place.path
-    if not (inner / "config.yaml").is_file() and sparsify_config.layer_folders(inner):
-        _fetch(place, [glob.escape(prefix) + name for name in sparsify_config.FILES])
+    others = sparsify_config.FILES if sparsify_config.layer_folders(inner) else ()
+    if (inner / clt_forge_config.CONFIG).is_file():
+        others = (clt_forge_config.CONFIG, clt_forge_config.WEIGHTS)
+    if others and not (inner / "config.yaml").is_file():
+        _fetch(place, [glob.escape(prefix) + name for name in others])
         return Resolved(inner, None, _commit(folder), str(place))
     _need(inner, place, ("config.yaml",))
     listed = _listed(inner)
     if listed:
         files = _files(listed, inner, place)
-        others = {_origin(path): None for path in files if not path.is_relative_to(folder)}
-        revision = "; ".join([_commit(folder) or "", *others])
+        elsewhere = {_origin(path): None for path in files if not path.is_relative_to(folder)}
+        revision = "; ".join([_commit(folder) or "", *elsewhere])
         return Resolved(inner, files, revision, str(place))
     _fetch(place, [glob.escape(prefix) + name for name in ("config.yaml", *_SET_FILES)])
     return Resolved(inner, None, _commit(folder), str(place))

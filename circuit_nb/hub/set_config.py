@@ -12,7 +12,7 @@ from typing import Any, cast
 import yaml
 
 from circuit_nb.files import quoted, said, shown
-from circuit_nb.hub import sparsify_config
+from circuit_nb.hub import clt_forge_config, sparsify_config
 from circuit_nb.limits import MAX_LAYERS
 
 MAX_BYTES = 10**6
@@ -31,15 +31,16 @@ _MAX_NAME = 255
 def read_config(folder: Path) -> dict[str, Any]:
     """The set's `config.yaml`, with the keys every set must have, all that are used checked.
 
-    A set that sparsify wrote has none; what it says in its own files is told by the same keys.
+    A set that sparsify or CLT-Forge wrote has none; what these say in files of their own is told by
+    the same keys.
 
     Raises:
         FileNotFoundError: If there is none.
         ValueError: If it is not YAML, or a key is missing or not what it should be.
     """
-    path = folder / "config.yaml"
+    path, forged = folder / "config.yaml", folder / clt_forge_config.CONFIG
     folders = {} if path.is_file() else sparsify_config.layer_folders(folder)
-    if not path.is_file() and not folders:
+    if not (path.is_file() or folders or forged.is_file()):
         raise FileNotFoundError(
             f"No transcoder set at {shown(folder)}: there is no config.yaml in it. Give a folder "
             "or a Hub repository that holds one."
@@ -48,6 +49,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         said_there = (read_yaml(inner / "cfg.json") for inner in folders.values())
         config = sparsify_config.set_config(folders, said_there)
         path = folders[0] / "cfg.json"
+    elif not path.is_file():
+        path = forged
+        config = clt_forge_config.set_config(read_yaml(path), path)
     else:
         config = read_yaml(path)
     needed = ("model_kind", "feature_input_hook", "feature_output_hook")

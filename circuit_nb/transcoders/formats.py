@@ -14,6 +14,7 @@ from torch import Tensor
 from circuit_nb.files import shown
 from circuit_nb.hub.set_config import listed_files, read_config
 from circuit_nb.transcoders.lazy_files import Encoder, NpzFile, OnDisk, SafetensorsFile, open_file
+from circuit_nb.transcoders.stacked_file import FACTORS, StackedLayer
 from circuit_nb.transcoders.transcoder import LayerTranscoder, Transcoders
 
 
@@ -38,10 +39,13 @@ class Format:
     """Where decoders lie if not beside the encoder."""
     rectified: bool = False
     """Whether TopK chooses among what ReLU leaves."""
+    stacked: bool = False
+    """Whether a file holds all layers (`StackedLayer`)."""
 
     def fits(self, file: SafetensorsFile | NpzFile, layer: int) -> bool:
         """Whether a file holds this format's tensors."""
         wanted = {n.format(i=layer) for n in (self.encoder, self.b_enc, self.b_dec)}
+        wanted |= {self.decoder, *FACTORS} if self.stacked else set()
         return file.path.suffix == self.suffix and wanted <= file.names
 
     def read(
@@ -53,6 +57,8 @@ class Format:
             ValueError: If a tensor is missing, of another shape or kind, or holds NaN where it is
                 read now; it names file and tensor.
         """
+        if self.stacked:
+            file = StackedLayer(file.path, layer, n_written)
         names = {
             "b_enc": self.b_enc,
             "b_dec": self.b_dec,
@@ -90,6 +96,14 @@ _PLAIN: dict[str, Any] = {
     "b_dec": "b_dec",
 }
 FORMATS = (
+    Format(
+        "CLT-Forge",
+        **_PLAIN,
+        threshold="log_threshold",
+        skip="",
+        transposed=True,
+        stacked=True,
+    ),
     Format(
         "circuit-tracer per layer",
         **_PLAIN,
@@ -147,7 +161,7 @@ def open_transcoders(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Transcoders:
-    """Open a folder that holds `config.yaml` and transcoder files, or what sparsify wrote.
+    """Open a folder of `config.yaml` and transcoder files, or what sparsify or CLT-Forge wrote.
 
     Args:
         folder: The folder.
@@ -222,8 +236,8 @@ def _format(file: SafetensorsFile | NpzFile, layer: int) -> Format:
         if form.fits(file, layer):
             return form
     raise ValueError(
-        f"{shown(file.path)} holds the tensors {', '.join(sorted(file.names))[:80]!r}, which fit "
-        f"none of the known formats for layer {layer}: {', '.join(f.name for f in FORMATS)}."
+        f"{shown(file.path)} holds {', '.join(sorted(file.names))[:60]!r}, which fit none of the "
+        f"known formats for layer {layer}: {', '.join(f.name for f in FORMATS)}."
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from clt_forge import write
 from families import GOLDEN
 from hub_server import COMMIT, HubState, point_client_at, serve
 from safetensors.numpy import load_file, save
@@ -147,6 +148,18 @@ def test_a_set_that_sparsify_wrote(served: HubState) -> None:
     assert model.transcoders.revision == COMMIT
     assert len(served.downloads(".mlp/sae.safetensors")) == 4
     assert not served.downloads("layers.0/sae.safetensors")
+
+
+def test_a_set_that_clt_forge_wrote(served: HubState, tmp_path: Path) -> None:
+    """All layers in one file; nothing else of the repository is fetched."""
+    write(tmp_path)
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    served.repos["ann/set"] = {**files, "optimizer.safetensors": b"x" * 5000}
+    model = load(GOLDEN / "llama-plt-skip" / "model", "ann/set", device="cpu")
+    assert model.transcoders.n_layers == 4 and model.transcoders.cross_layer
+    assert model.transcoders.revision == COMMIT
+    assert len(served.downloads("clt_weights.safetensors")) == 1
+    assert not served.downloads("optimizer.safetensors")
 
 
 def test_a_damaged_layer_is_named(served: HubState) -> None:

@@ -138,7 +138,7 @@ def _beside(line: Sequence[Point], width: float, half: float) -> Iterator[Point]
 
 def _near(places: npt.NDArray[np.float64], at: Point, reach: Point) -> npt.NDArray[np.bool_]:
     """Which places along the arrows, (n, 2), a share written there would lie on."""
-    return (np.abs(places - at) < reach).all(1)
+    return np.all(np.abs(places - at) < reach, axis=1)
 
 
 def _is_free(

@@ -47,9 +47,9 @@ def reading_ahead(reads: Sequence[Callable[[], object]]) -> Generator[None]:
                 one()
 
     thread = Thread(target=read, name="reading ahead", daemon=True)
-    if reads:
-        thread.start()
     try:
+        if reads:
+            thread.start()
         yield
     finally:
         done.set()

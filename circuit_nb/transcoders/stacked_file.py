@@ -68,9 +68,20 @@ class StackedLayer(SafetensorsFile):
         return first, second
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """A tensor's shape in this layer, without reading it."""
-        inner = super().shape(name)[1:]
-        return (inner[0], len(self._written), *inner[1:]) if name == "W_dec" else inner
+        """A tensor's shape in this layer, without reading it.
+
+        Raises:
+            ValueError: If it is not of as many layers, or pairs of them, as the others.
+        """
+        stored = super().shape(name)
+        outer = self.pairs if name in ("W_dec", "b_dec") else self.n
+        if stored[:1] != (outer,):
+            raise ValueError(
+                f"{shown(self.path)}: {name} has shape {str(stored)[:60]}; its first length must "
+                f"be {outer}."
+            )
+        inner = stored[1:]
+        return (*inner[:1], len(self._written), *inner[1:]) if name == "W_dec" else inner
 
     def read(self, name: str) -> Tensor:
         """A whole tensor of this layer, but the decoder."""

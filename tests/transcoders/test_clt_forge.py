@@ -68,9 +68,24 @@ def test_what_does_not_fit_is_said(said: dict[str, Any], told: str, tmp_path: Pa
         open_transcoders(tmp_path)
 
 
-def test_factors_of_other_layers_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("estimated_norm_scaling_factor_out", (3,)),
+        ("W_dec", ()),
+        ("W_dec", (10,)),
+        ("W_dec", (10, FEATURES)),
+        ("W_enc", (3, WIDTH, FEATURES)),
+        ("b_enc", ()),
+        ("b_dec", (9, WIDTH)),
+        ("log_threshold", (3, FEATURES)),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(
+    name: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
     tensors = write(tmp_path)
-    tensors["estimated_norm_scaling_factor_out"] = torch.ones(3)
+    tensors[name] = torch.ones(shape)
     save_file(tensors, tmp_path / "clt_weights.safetensors")
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match=r"clt_weights\.safetensors"):
         open_transcoders(tmp_path)

@@ -7,7 +7,6 @@ comes later changes nothing before it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 from weakref import WeakMethod
@@ -18,8 +17,6 @@ from torch import Tensor
 from circuit_nb.bridge.passes import Hook
 from circuit_nb.model.architecture import Block, Norm
 from circuit_nb.model.record import Record, check_finite
-from circuit_nb.transcoders.lazy_files import Encoder
-from circuit_nb.transcoders.read_ahead import reading_ahead
 from circuit_nb.transcoders.transcoder import Transcoders
 
 
@@ -66,12 +63,6 @@ class Recording:
         return keep + [
             (name, partial(self._encode, layer=layer)) for layer, name in enumerate(self._reads)
         ]
-
-    def reading_ahead(self) -> AbstractContextManager[None]:
-        """To be entered around the pass: encoders still in their files are read beside it."""
-        encoders = [layer.W_enc for layer in self._transcoders.layers]
-        waiting = [e for e in encoders if isinstance(e, Encoder) and e.worth_reading]
-        return reading_ahead([encoder.whole for encoder in waiting])
 
     def _keep(self, tensor: Tensor, hook: Any, name: str) -> None:
         self._seen[name] = tensor.detach()

@@ -332,8 +332,7 @@ class ReplacementModel:
         check_patterns(self.blocks, self.dtype.itemsize, longest, len(ids))
         ignored = [self.ignored_positions(own) for own in ids]
         recording = Recording(self.blocks, self.final_norm, self.transcoders, ids, ignored)
-        with recording.reading_ahead():
-            logits = self.run(recording.padded, recording.hooks, last_only=True)
+        logits = self.run(recording.padded, recording.hooks, last_only=True)
         records = recording.records([text for _, text in prompts], logits[:, -1], self.unembed)
         if not self._settled:
             # Hugging Face models hang hooks of their own at the first pass.

@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
 from typing import Any, Protocol
 
 import torch
@@ -120,7 +119,6 @@ class Encoder:
         self.device, self.dtype = device, dtype
         self._read: Tensor | None = None
         self._checked = False
-        self._lock = Lock()  # so that two threads do not both read it
 
     def to(
         self, device: torch.device | str, dtype: torch.dtype | None, *, keep: bool | None = None
@@ -141,21 +139,14 @@ class Encoder:
         shape = self.file.shape(self.name)
         return shape[::-1] if self.transposed else shape
 
-    @property
-    def worth_reading(self) -> bool:
-        """Whether it is not in memory, and would stay there."""
-        return self.keep and self._read is None
-
     def whole(self) -> Tensor:
         """The matrix.
 
         Raises:
             ValueError: If it holds NaN or infinity; it names file and tensor.
         """
-        with self._lock:
-            return self._whole() if self._read is None else self._read
-
-    def _whole(self) -> Tensor:
+        if self._read is not None:
+            return self._read
         stored = self.file.read(self.name)
         matrix = (stored.T if self.transposed else stored).to(self.device, self.dtype)
         if not self._checked:

@@ -1,12 +1,9 @@
-"""Reading before it is asked for: by the system, told what will be, and beside other work."""
+"""Telling the system what will be read."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event, Thread
 
 
 def announce(path: Path, begin: int, size: int, rows: list[int]) -> None:
@@ -25,33 +22,3 @@ def announce(path: Path, begin: int, size: int, rows: list[int]) -> None:
     with path.open("rb") as file:
         for row in rows:
             os.posix_fadvise(file.fileno(), begin + row * size, size, os.POSIX_FADV_WILLNEED)
-
-
-@contextmanager
-def reading_ahead(reads: Sequence[Callable[[], object]]) -> Generator[None]:
-    """Read one thing after the other while something else is done, until that is done.
-
-    What cannot be read is left to whoever asks for it, and is told why.
-
-    Args:
-        reads: Each reads what it returns and keeps it for whoever asks for it later; it can be
-            called while others are.
-    """
-    done = Event()
-
-    def read() -> None:
-        for one in reads:
-            if done.is_set():
-                return
-            with suppress(Exception):
-                one()
-
-    thread = Thread(target=read, name="reading ahead", daemon=True)
-    try:
-        if reads:
-            thread.start()
-        yield
-    finally:
-        done.set()
-        if thread.ident is not None:
-            thread.join()

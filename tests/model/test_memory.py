@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +20,6 @@ from circuit_nb.frozen.starts import Starts
 from circuit_nb.model import ReplacementModel
 from circuit_nb.model.memory import free_memory, is_out_of_memory
 from circuit_nb.transcoders.lazy_files import Encoder, OnDisk, SafetensorsFile
-from circuit_nb.transcoders.read_ahead import reading_ahead
 
 GPU = torch.device("cuda")
 
@@ -220,41 +218,3 @@ def test_exhaustion_while_loading_is_said(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(TransformerBridge, "boot_transformers", boot)
     with pytest.raises(MemoryError, match=r"while loading the model.*bfloat16"):
         _opened()
-
-
-def test_encoders_are_read_once_beside_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each by whoever comes first, and none again; nothing goes on when the pass has ended."""
-    read: list[str] = []
-    real = SafetensorsFile.read
-    monkeypatch.setattr(
-        SafetensorsFile,
-        "read",
-        lambda self, name: [read.append(str(self.path)), real(self, name)][1],
-    )
-    model = _opened()
-    read.clear()
-    model.record(PROMPT)
-    assert sorted(read) == sorted(set(read))
-    assert len(read) == model.transcoders.n_layers
-    assert not [t for t in threading.enumerate() if t.name == "reading ahead"]
-
-
-def test_what_cannot_be_read_ahead_is_told_by_who_needs_it() -> None:
-    def fail() -> None:
-        raise OSError("gone")
-
-    reached = threading.Event()
-    with reading_ahead([fail, reached.set]):
-        assert reached.wait(10)  # it goes on with the next
-    begun, go = threading.Event(), threading.Event()
-
-    def slow() -> None:
-        begun.set()
-        go.wait(10)
-
-    later: list[int] = []
-    with pytest.raises(KeyboardInterrupt), reading_ahead([slow, lambda: later.append(1)]):
-        begun.wait(10)
-        threading.Timer(0.1, go.set).start()
-        raise KeyboardInterrupt
-    assert not later

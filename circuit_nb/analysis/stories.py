@@ -2,13 +2,15 @@
 
 Of all chains of edges the strongest is a poor story: one edge beats any two, so it is the word
 itself, or the last word echoed. A story leaves the word by a feature at the word's own place and
-reaches the answer by one at the last place, and how long it may be is settled by the geometric
+reaches the answer by one at the last place. Every step raises the next: where two minus signs
+cancel, the chain is right and its reader misled. How long it may be is settled by the geometric
 mean of its edges' shares, which favours neither few nor many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +28,11 @@ EDGES = 5
 """How many edges a story has at most."""
 WORTH = 0.2
 """Share of the first word's influence that another word must have to be told of."""
+ALSO = 0.7
+"""Share of a chain's geometric mean that another of the same word must have to be told of."""
 
 Numbers = npt.NDArray[np.int64]
+Shares = npt.NDArray[np.float64]
 
 
 class _Steps(NamedTuple):
@@ -35,7 +40,7 @@ class _Steps(NamedTuple):
 
     features: Numbers
     """Node numbers of the features, ascending; rows and columns below follow them."""
-    shares: npt.NDArray[np.float64]
+    shares: Shares
     """Signed share of each row's input that comes from each column; 0 where a story does not go.
     Rows: features, then what is explained; columns: features, then tokens."""
 
@@ -47,12 +52,13 @@ def story(
     target: Node | None = None,
     density: Mapping[tuple[int, int], float] | None = None,
     top_k: int = 3,
+    ways: int = 1,
 ) -> list[Path]:
     """How the words of the prompt lead to an output, the word that matters most first.
 
-    One chain a word, which raises the output. Words are ordered by their influence on the output
-    through all chains of the kind; the last word, whose chains stay where they are, comes after
-    all others.
+    One chain a word, or several, each step of which raises the next. Words are ordered by their
+    influence on the output through all chains of the kind; the last word, whose chains stay where
+    they are, comes after all others.
 
     Args:
         graph: The graph.
@@ -60,8 +66,10 @@ def story(
             passes only through features that have one, unless there is no such chain.
         target: What is explained, an output or a feature; by default the most likely output.
         density: Share of all tokens on which a feature is active, by (layer, index), where known.
-        top_k: How many chains to return at most, each from another word; words that have less
-            than a fifth of the first one's influence are not told of.
+        top_k: How many words to tell of at most; those that have less than a fifth of the first
+            one's influence are not told of.
+        ways: How many chains of a word to return at most. They have no feature in common, and
+            after the first come only such as are about as strong (`ALSO`).
 
     Returns:
         Chains of a token, one to four features and the target; none where there is no such chain.
@@ -85,7 +93,7 @@ def story(
     )
     for allowed in (able & named, able):
         steps = _steps(graph, allowed, end, last)
-        found = _chains(graph, steps, target, last, top_k)
+        found = _chains(graph, steps, target, last, top_k, ways)
         if found:
             return found
     return []
@@ -116,9 +124,9 @@ def _steps(graph: AttributionGraph, allowed: npt.NDArray[np.bool_], end: int, la
 
 
 def _chains(
-    graph: AttributionGraph, steps: _Steps, target: Node, last: int, top_k: int
+    graph: AttributionGraph, steps: _Steps, target: Node, last: int, top_k: int, ways: int
 ) -> list[Path]:
-    """The best chain of each word, words in the order of their influence."""
+    """The best chains of each word, words in the order of their influence."""
     k, positions = len(steps.features), len(graph.tokens)
     arrived = np.zeros(k + 1)
     arrived[k] = 1
@@ -126,48 +134,62 @@ def _chains(
     for column in reversed(range(k)):  # columns are in the order of layers
         arrived[column] = arrived @ strength[:, column]
     words = arrived @ strength[:, k:]
-    best, came_by = _best(steps.shares, k)
-    lengths = 1 / np.arange(1, EDGES + 1)
-    typical = best[:, k:] ** lengths[:, None]
-    told = [p for p in range(positions) if typical[:, p].any()]
+    best = _best(steps.shares, k)
+    told = [p for p in range(positions) if best.typical[:, k + p].any()]
     told.sort(key=lambda p: (p == last, -float(words[p])))
+    told = [p for p in told if words[p] >= WORTH * words[told[0]]]
     found: list[Path] = []
-    for position in (p for p in told if words[p] >= WORTH * words[told[0]]):
-        length = int(typical[:, position].argmax())
-        column, sign, inside = k + position, 0, list[Node]()
-        for edge in range(length, 0, -1):
-            column, sign = came_by[edge, sign, column]
-            inside.append(graph.nodes[steps.features[column]])
-        nodes = (TokenNode(position), *inside, target)
-        found.append(Path(nodes, float(best[length, k + position]), 1))
-    return found[:top_k]
+    for position in told[:top_k]:
+        for inside, share in itertools.islice(_ways(steps.shares, best, k + position), ways):
+            nodes = (graph.nodes[steps.features[c]] for c in inside)
+            found.append(Path((TokenNode(position), *nodes, target), share, 1))
+    return found
 
 
-def _best(shares: npt.NDArray[np.float64], k: int) -> tuple[npt.NDArray[np.float64], Numbers]:
-    """The strongest chains of each length to the last row that raise it.
+def _ways(shares: Shares, best: _Best, column: int) -> Iterator[tuple[list[int], float]]:
+    """Chains of a column without a feature in common, what they pass and their strengths."""
+    least = 0.0
+    while best.typical[:, column].max() > least:
+        inside = best.chain(column)
+        yield inside, float(best.strengths[len(inside), column])
+        least = least or ALSO * float(best.typical[:, column].max())
+        shares = shares.copy()
+        shares[:, inside] = 0
+        best = _best(shares, len(shares) - 1)
 
-    Returns:
-        Their strengths, (EDGES, columns), those of one edge first; and the row that each chain's
-        first edge leads to, with the sign its rest needs, (EDGES, 2, columns, 2): a chain that
-        raises is continued by one that raises where the edge is positive, else by one that lowers.
-    """
-    raises, lowers = np.maximum(shares, 0), np.maximum(-shares, 0)
-    columns = np.arange(shares.shape[1])
-    value = np.zeros((2, k + 1))
-    value[0, k] = 1
-    best = np.zeros((EDGES, len(columns)))
-    came_by = np.zeros((EDGES, 2, len(columns), 2), dtype=np.int64)
+
+class _Best(NamedTuple):
+    """The strongest chain of each length from every column to the last row."""
+
+    strengths: Shares
+    """(EDGES, columns), chains of one edge first; 0 where there is none."""
+    came_by: Numbers
+    """The row that each chain's first edge leads to, (EDGES, columns)."""
+
+    @property
+    def typical(self) -> Shares:
+        """Geometric mean of each chain's edges, (EDGES, columns)."""
+        return self.strengths ** (1 / np.arange(1, EDGES + 1))[:, None]
+
+    def chain(self, column: int) -> list[int]:
+        """What the best chain of a column passes, by number of the row."""
+        passed = list[int]()
+        for edge in range(int(self.typical[:, column].argmax()), 0, -1):
+            column = int(self.came_by[edge, column])
+            passed.append(column)
+        return passed
+
+
+def _best(shares: Shares, k: int) -> _Best:
+    """The strongest chains to the last row whose every edge raises what it leads to."""
+    raises = np.maximum(shares, 0)
+    best = np.zeros((EDGES, shares.shape[1]))
+    came_by = np.zeros((EDGES, shares.shape[1]), dtype=np.int64)
+    value = np.zeros(k + 1)
+    value[k] = 1
     for edges in range(EDGES):
-        reached = np.zeros((2, len(columns)))
-        for sign in (0, 1):
-            same, other = raises * value[sign][:, None], lowers * value[1 - sign][:, None]
-            strongest = np.maximum(same, other)
-            row = strongest.argmax(axis=0)
-            reached[sign] = strongest[row, columns]
-            came_by[edges, sign, :, 0] = row
-            turned = same[row, columns] < other[row, columns]
-            came_by[edges, sign, :, 1] = np.where(turned, 1 - sign, sign)
-        best[edges] = reached[0]
-        value = np.zeros((2, k + 1))
-        value[:, :k] = reached[:, :k]
-    return best, came_by
+        through = raises * value[:, None]
+        came_by[edges] = through.argmax(axis=0)
+        best[edges] = through.max(axis=0)
+        value = np.append(best[edges, :k], 0)
+    return _Best(best, came_by)

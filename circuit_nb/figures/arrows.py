@@ -71,8 +71,8 @@ class Arrow:
 
     @property
     def text(self) -> str:
-        """Its share in words."""
-        return percent(round(self.share, 2))
+        """Its share in words, to whole percents where it is one or more."""
+        return percent(round(self.share, 2 if abs(self.share) >= 0.01 else 3))
 
 
 def arrows(

@@ -27,7 +27,7 @@ Shares: TypeAlias = npt.NDArray[np.float64]
 
 WEAKEST, MOST = 0.04, 12
 """Arrows that carry a smaller share of their target's input are left out, and all but so many."""
-ONLY = 0.01
+ONLY = 0.002
 """A box keeps the strongest arrow that leaves it in any case if it carries this share."""
 LENGTHS, MARGIN = (21, 17, 14, 11), 8.0
 """Characters of a line of a box's name, shorter ones where there is too little room, and space
@@ -182,7 +182,7 @@ class _Plan:
                 self.levels, self.across, turned, self.edges, self.outputs, depth, breadth
             )
             taken = placed.breadth if upward else placed.depth
-            if not room[0] or taken <= room[0] or length == LENGTHS[-1]:
+            if not room[0] or taken < room[0] + 0.5 or length == LENGTHS[-1]:
                 return lines, sizes, placed
         raise AssertionError("there is a shortest length")
 

@@ -48,7 +48,8 @@ def graph_figure(
             `measures.MOST` nodes are drawn.
         errors: Whether error nodes are drawn.
         everywhere: Whether features that fire on nearly everything are drawn.
-        paths: Paths to highlight; by default the first that `analysis.story` tells.
+        paths: Paths to highlight; by default how `analysis.story` says the first word leads to
+            the answer, in two ways where there are so many.
         room: Size in pixels. By default the figure is as wide as where it is shown, at least 868
             pixels.
 
@@ -83,7 +84,7 @@ def graph_figures(
     """What `graph_figure` draws, for several sizes at once."""
     measures = Measures(graph)
     if paths is None:
-        paths = story(graph, named(labels), top_k=1)
+        paths = story(graph, named(labels), top_k=1, ways=2)
     if selected is None and graph.targets:
         selected = TargetNode(0)
     grouped = (f for s in supernodes for f in s.features)

@@ -12,6 +12,8 @@ from circuit_nb.panels.state import Switch
 
 MULTIPLIERS = (-2.0, -1.0, 0.0, 0.5, 1.0, 2.0, 3.0)
 """Multipliers that a box's menu offers."""
+SMALLEST = 0.75
+"""Share of its size that a circuit is shrunk to at most."""
 SWAP, WHERE = "swap", "where"
 """What else it offers."""
 
@@ -27,7 +29,9 @@ class Shown:
     """What a screen reader says of it."""
 
 
-def circuit_html(circuit: Circuit, shown: Sequence[Shown], *, enabled: bool) -> str:
+def circuit_html(
+    circuit: Circuit, shown: Sequence[Shown], *, enabled: bool, room: float = 0.0
+) -> str:
     """The circuit with a switch and a menu on every box that has one.
 
     A click on a box reports its key, on its switch `KEY:switch`, a choice in its menu
@@ -37,6 +41,8 @@ def circuit_html(circuit: Circuit, shown: Sequence[Shown], *, enabled: bool) -> 
         circuit: What is drawn.
         shown: How each box is shown.
         enabled: Whether there is a model, so that switches do something.
+        room: Pixels of width there are. Where they are too few, all is drawn a little smaller, as
+            long as it can be read.
     """
     ways = _ways(circuit)
     boxes = "".join(
@@ -44,6 +50,8 @@ def circuit_html(circuit: Circuit, shown: Sequence[Shown], *, enabled: bool) -> 
         for i, (box, how) in enumerate(zip(circuit.boxes, shown, strict=True))
     )
     size = f"width:{circuit.width:g}px;height:{circuit.height:g}px"
+    if 0 < room < circuit.width:
+        size += f";zoom:{max(room / circuit.width, SMALLEST):.3f}"
     return (
         f'<div class="cnb-circuit" role="group" aria-label="Circuit" style="{size}">'
         f'<svg aria-hidden="true" width="{circuit.width:g}" height="{circuit.height:g}">'

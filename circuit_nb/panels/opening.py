@@ -115,10 +115,12 @@ def _tell_the_story(session: Session, *, pin: bool) -> None:
     graph = session.graph
     if not graph.targets:
         return
-    found = analysis.story(graph, session.cards.given, density=session.cards.densities, top_k=1)
+    labels, densities = session.cards.given, session.cards.densities
+    found = analysis.story(graph, labels, density=densities, top_k=1, ways=2)
     if found:
-        session.paths = (found[0],)
+        session.paths = tuple(found)
         session.ends = (found[0].nodes[0], found[0].nodes[-1])
         if pin and not session.groups:
-            session.change(dataclasses.replace(session.setup, pinned=found[0].nodes))
+            steps = tuple(dict.fromkeys(n for path in found for n in path.nodes))
+            session.change(dataclasses.replace(session.setup, pinned=steps))
     session.select(TargetNode(0))

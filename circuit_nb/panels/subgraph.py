@@ -202,7 +202,9 @@ class SubgraphPanel(Panel):
         shown = [
             self._how(group, box, drawn) for group, box in zip(self.boxes, drawn.boxes, strict=True)
         ]
-        self.canvas.html = circuit_html(drawn, shown, enabled=session.model is not None)
+        self.canvas.html = circuit_html(
+            drawn, shown, enabled=session.model is not None, room=self.canvas.width
+        )
         self._show_scores()
 
     def _circuit(self) -> Circuit:

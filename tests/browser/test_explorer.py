@@ -37,6 +37,11 @@ OVERLAPS = """() => {
   return [Math.min(fits(plot), plot.clientWidth - plot.scrollWidth), crossing];
 }"""
 """Pixels that the graph lacks, if negative, and the parts of the explorer that lie on another."""
+HIDDEN = """() => {
+  const frame = document.querySelector('.cnb-explorer .cnb-wide');
+  return frame.scrollWidth - frame.clientWidth;
+}"""
+"""Pixels of the circuit that are seen only by scrolling sideways."""
 PATIENCE = 3.0
 """Seconds that a click may take until it is seen: many times what it takes on an idle machine."""
 
@@ -103,6 +108,8 @@ def test_at_every_width_no_panel_runs_into_another(page: Page) -> None:
     # A laptop's JupyterLab with its file browser open leaves the explorer 934 pixels.
     for width in range(880, 1420, 60):
         resize(page, width, 768)
+        hidden = page.evaluate(HIDDEN)
+        assert hidden <= 0, f"the circuit is cut {hidden} pixels short at {width}"
         within, panels = page.evaluate(OVERLAPS)
         assert within > -1, f"the graph is cut {-within} pixels short at {width}"
         assert panels == [], f"at {width}"

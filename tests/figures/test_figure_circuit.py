@@ -81,6 +81,12 @@ def test_a_share_stands_beside_its_arrow_and_on_nothing_else() -> None:
     assert len(ALONG) == len(set(ALONG))
 
 
+def test_a_small_share_is_not_written_as_none() -> None:
+    boxes = [box(0, 40, 40), box(1, 300, 40)]
+    texts = [arrows(boxes, {(0, 1): s}, {}, 80.0)[0].text for s in (0.0042, -0.0021, 0.0149)]
+    assert texts == ["0.4 %", "−0.2 %", "1 %"]
+
+
 def test_no_share_is_written_where_there_is_no_room() -> None:
     near = [box(0, 40, 40), box(1, 106, 40)]
     assert [a.told for a in arrows(near, {(0, 1): 0.5}, {}, 80.0)] == [None]
@@ -114,6 +120,14 @@ def test_a_feature_without_a_label_is_called_by_what_it_does_in_the_circuit_too(
     drawn = circuit(graph, groups)
     assert " ".join(drawn.boxes[3].name) == unnamed
     assert drawn.boxes[4].name == (told_name(measures, TargetNode(0)),)
+
+
+def test_a_name_that_has_room_is_written_out_at_every_width() -> None:
+    groups = [TokenNode(4), TEXAS, SAY, TargetNode(0)]
+    labels = {**LABELS, (TEXAS.layer, TEXAS.index): "Texas locations/legal contexts"}
+    for tenths in range(4500, 9000, 7):
+        drawn = circuit(small_graph(), groups, labels=labels, width=tenths / 10, height=230.0)
+        assert drawn.boxes[1].name == ("Texas locations/legal", "contexts"), tenths / 10
 
 
 @pytest.mark.parametrize("name", NAMES or ("dallas-clt",))

@@ -22,7 +22,7 @@ MEASURE = """() => {
   };
 }"""
 
-CONTRAST = """() => {
+CONTRAST = """(panel) => {
   const pen = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
   const rgba = (text) => {
     pen.clearRect(0, 0, 1, 1);
@@ -37,7 +37,7 @@ CONTRAST = """() => {
                                                         : ((v + .055) / 1.055) ** 2.4);
     return .2126 * r + .7152 * g + .0722 * b;
   };
-  const explorer = document.querySelector('.cnb-explorer');
+  const explorer = document.querySelector(panel || '.cnb-explorer');
   const found = [];
   const walk = document.createTreeWalker(explorer, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {

@@ -25,6 +25,22 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 30, told: str 
     raise AssertionError(f"Not seen within {seconds:g} s: {told}")
 
 
+def theme(page: Page, name: str) -> None:
+    """Show JupyterLab in light or dark."""
+    page.evaluate(
+        "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })",
+        f"JupyterLab {name}",
+    )
+    wait_until(
+        lambda: (
+            page.evaluate("() => document.body.dataset.jpThemeLight")
+            == str(name == "Light").lower()
+        ),
+        told=name,
+    )
+    page.wait_for_timeout(500)
+
+
 class Reader:
     """Sees and uses one explorer on a page.
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from looking import CONTRAST, LOST, MOVING, assert_clear
 from playwright.sync_api import Page
-from reader import Reader, wait_until
+from reader import Reader, theme, wait_until
 from real import FOLDER
 from serving import Server, browser_page, run_all, write_notebook
 
@@ -74,22 +74,6 @@ def resize(page: Page, width: int, height: int) -> None:
     """Give the window another size and wait until all is laid out for it."""
     page.set_viewport_size({"width": width, "height": height})
     page.wait_for_timeout(1500)
-
-
-def theme(page: Page, name: str) -> None:
-    """Show JupyterLab in light or dark."""
-    page.evaluate(
-        "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })",
-        f"JupyterLab {name}",
-    )
-    wait_until(
-        lambda: (
-            page.evaluate("() => document.body.dataset.jpThemeLight")
-            == str(name == "Light").lower()
-        ),
-        told=name,
-    )
-    page.wait_for_timeout(500)
 
 
 def test_circuit_and_answer_share_a_screen_and_the_graph_is_whole(page: Page) -> None:

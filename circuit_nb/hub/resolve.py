@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from circuit_nb.hub import clt_forge_config, known, sparsify_config
+from circuit_nb.hub import known
+from circuit_nb.hub.bounded_yaml import read_yaml
 from circuit_nb.hub.embedded import EMBEDDED
 from circuit_nb.hub.errors import Place, explained
-from circuit_nb.hub.set_config import listed_files, read_yaml
+from circuit_nb.hub.set_config import listed_files
+from circuit_nb.hub.trainers import TRAINERS, trainer_of
 from circuit_nb.hub.watch import Watch
 
 _MARGIN = 10**9
@@ -133,14 +135,11 @@ def transcoder_set(spec: str | os.PathLike[str]) -> Resolved:
         return Resolved(local, files, name=os.fspath(spec))
     place = parse_place(os.fspath(spec))
     prefix = f"{place.path}/" if place.path else ""
-    described = ("config.yaml", "*.mlp/cfg.json", clt_forge_config.CONFIG)
+    described = ("config.yaml", *(trainer.DESCRIBED for trainer in TRAINERS))
     folder = _fetch(place, [glob.escape(prefix) + name for name in described])
     inner = folder / place.path
-    others = sparsify_config.FILES if sparsify_config.layer_folders(inner) else ()
-    if (inner / clt_forge_config.CONFIG).is_file():
-        others = (clt_forge_config.CONFIG, clt_forge_config.WEIGHTS)
-    if others and not (inner / "config.yaml").is_file():
-        _fetch(place, [glob.escape(prefix) + name for name in others])
+    if trainer := trainer_of(inner):
+        _fetch(place, [glob.escape(prefix) + name for name in trainer.files(inner)])
         return Resolved(inner, None, _commit(folder), str(place))
     _need(inner, place, ("config.yaml",))
     listed = _listed(inner)

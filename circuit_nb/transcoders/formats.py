@@ -14,7 +14,8 @@ from torch import Tensor
 from circuit_nb.files import shown
 from circuit_nb.hub.set_config import listed_files, read_config
 from circuit_nb.transcoders.lazy_files import Encoder, NpzFile, OnDisk, SafetensorsFile, open_file
-from circuit_nb.transcoders.stacked_file import FACTORS, StackedLayer
+from circuit_nb.transcoders.scope_file import DECODER, THRESHOLD, ScopeLayer
+from circuit_nb.transcoders.stacked_file import StackedLayer
 from circuit_nb.transcoders.transcoder import LayerTranscoder, Transcoders
 
 
@@ -39,17 +40,22 @@ class Format:
     """Where decoders lie if not beside the encoder."""
     rectified: bool = False
     """Whether TopK chooses among what ReLU leaves."""
-    stacked: bool = False
-    """Whether a file holds all layers (`StackedLayer`)."""
+    stacked: type[StackedLayer | ScopeLayer] | None = None
+    """What shows one layer of a file that holds all of them."""
 
     def fits(self, file: SafetensorsFile | NpzFile, layer: int) -> bool:
         """Whether a file holds this format's tensors."""
         wanted = {n.format(i=layer) for n in (self.encoder, self.b_enc, self.b_dec)}
-        wanted |= {self.decoder, *FACTORS} if self.stacked else set()
+        wanted |= self.stacked.needed if self.stacked else set()
         return file.path.suffix == self.suffix and wanted <= file.names
 
     def read(
-        self, file: SafetensorsFile | NpzFile, layer: int, *, n_written: int
+        self,
+        file: SafetensorsFile | NpzFile,
+        layer: int,
+        *,
+        n_written: int,
+        config: Mapping[str, Any],
     ) -> LayerTranscoder:
         """A layer's transcoder; its matrices stay in the file until they are needed.
 
@@ -58,7 +64,7 @@ class Format:
                 read now; it names file and tensor.
         """
         if self.stacked:
-            file = StackedLayer(file.path, layer, n_written)
+            file = self.stacked(file.path, layer, n_written, config)
         names = {
             "b_enc": self.b_enc,
             "b_dec": self.b_dec,
@@ -102,7 +108,19 @@ FORMATS = (
         threshold="log_threshold",
         skip="",
         transposed=True,
-        stacked=True,
+        stacked=StackedLayer,
+    ),
+    Format(
+        "llamascopium",
+        encoder="W_E",
+        decoder=DECODER,
+        b_enc="b_E",
+        b_dec="b_D.{i}",
+        threshold=THRESHOLD,
+        skip="",
+        transposed=True,
+        rectified=True,
+        stacked=ScopeLayer,
     ),
     Format(
         "circuit-tracer per layer",
@@ -161,7 +179,7 @@ def open_transcoders(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Transcoders:
-    """Open a folder of `config.yaml` and transcoder files, or what sparsify or CLT-Forge wrote.
+    """Open a folder of `config.yaml` and transcoder files, or what another trainer wrote.
 
     Args:
         folder: The folder.
@@ -178,7 +196,9 @@ def open_transcoders(
     files = files or _find_files(folder, config)
     cross_layer = config.get("model_kind") == "cross_layer_transcoder"
     layers = (
-        _format(file, i).read(file, i, n_written=len(files) - i if cross_layer else 1)
+        _format(file, i).read(
+            file, i, n_written=len(files) - i if cross_layer else 1, config=config
+        )
         for i, file in enumerate(map(open_file, files))
     )
     placed = tuple(replace(layer.to(device, dtype), k=config.get("k")) for layer in layers)
@@ -236,7 +256,7 @@ def _format(file: SafetensorsFile | NpzFile, layer: int) -> Format:
         if form.fits(file, layer):
             return form
     raise ValueError(
-        f"{shown(file.path)} holds {', '.join(sorted(file.names))[:60]!r}, which fit none of the "
+        f"{shown(file.path)} holds {', '.join(sorted(file.names))[:40]!r}, which fit none of the "
         f"known formats for layer {layer}: {', '.join(f.name for f in FORMATS)}."
     )
 

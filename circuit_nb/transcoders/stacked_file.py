@@ -9,8 +9,10 @@ be divided by `estimated_norm_scaling_factor_out`, (layers,) each (`CLT.encode`,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,13 +30,17 @@ class StackedLayer(SafetensorsFile):
         path: The file.
         layer: The layer.
         n_written: How many layers it writes to.
+        config: Of the set; all that is needed is in the file.
 
     Raises:
         FileNotFoundError: If it does not exist.
         ValueError: If it is damaged, or has no such layer.
     """
 
-    def __init__(self, path: Path, layer: int, n_written: int) -> None:
+    needed = frozenset({"W_dec", *FACTORS})
+    """Tensors by which such a file is known, beside encoders and biases."""
+
+    def __init__(self, path: Path, layer: int, n_written: int, config: Mapping[str, Any]) -> None:
         super().__init__(path)
         self.layer = layer
         self.n, self.pairs = ((*SafetensorsFile.shape(self, x), 0)[0] for x in ("b_enc", "W_dec"))

@@ -162,6 +162,17 @@ def test_a_set_that_clt_forge_wrote(served: HubState, tmp_path: Path) -> None:
     assert not served.downloads("optimizer.safetensors")
 
 
+def test_a_set_that_llamascopium_wrote(served: HubState) -> None:
+    written = GOLDEN.parent / "data" / "llamascopium" / "jumprelu"
+    files = {path.name: path.read_bytes() for path in written.iterdir()}
+    served.repos["ann/set"] = {f"clt/{name}": content for name, content in files.items()}
+    model = load(GOLDEN / "llama-plt-skip" / "model", "ann/set/clt", device="cpu")
+    assert model.transcoders.n_layers == 4 and model.transcoders.cross_layer
+    assert model.transcoders.revision == COMMIT
+    assert len(served.downloads("sae_weights.safetensors")) == 1
+    assert not served.downloads("expected.safetensors")
+
+
 def test_a_damaged_layer_is_named(served: HubState) -> None:
     spec, repos = as_published("gemma2-plt")
     served.repos |= repos

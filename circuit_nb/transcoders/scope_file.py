@@ -1,0 +1,140 @@
+"""One layer of a file that holds all layers, as llamascopium writes it, seen as a file of its own.
+
+In it `W_E` is (layers, d_model, features), `b_E` and the logarithms of thresholds (layers,
+features), and for each layer that is written `W_D.{i}` (layers up to i, features, d_model) and
+`b_D.{i}` (d_model,). With the factors f and g, sqrt(d_model) over the average norm of inputs and
+outputs, features are f W_E x + b_E, kept where they exceed their thresholds, and outputs are
+1 / g (W_D a + b_D) (`CrossLayerTranscoder.encode`, `.decode`,
+`.standardize_parameters_of_dataset_norm`). Where thresholds are of activations times the norm of
+their decoders (`decoder_norm_per_feature`), they are divided by it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from circuit_nb.files import shown
+from circuit_nb.transcoders.lazy_files import SafetensorsFile
+
+THRESHOLD = "activation_function.log_jumprelu_threshold"
+DECODER = "W_D"
+"""What the decoder of a layer, whose parts lie in several tensors, is called here."""
+
+
+class ScopeLayer(SafetensorsFile):
+    """A layer of such a file, on the scale of what the model itself computes.
+
+    Args:
+        path: The file.
+        layer: The layer.
+        n_written: How many layers it writes to.
+        config: Of the set (`llamascopium_config`).
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        ValueError: If it is damaged, or lacks a tensor.
+    """
+
+    needed = frozenset({"W_D.0"})
+    """Tensors by which such a file is known, beside encoders and biases."""
+
+    def __init__(self, path: Path, layer: int, n_written: int, config: Mapping[str, Any]) -> None:
+        super().__init__(path)
+        self.layer, self.n = layer, layer + n_written
+        self._norms = tuple(config.get(key) or () for key in ("input_norms", "output_norms"))
+        self._gated = bool(config.get("decoder_norm_gates"))
+        wanted = {f"{DECODER}.{i}" for i in self._written}
+        wanted |= {names[i] for names in self._norms if names for i in self._written}
+        if missing := sorted(wanted - self.names):
+            raise ValueError(f"{shown(path)} lacks {missing[0][:80]}, which its config.json needs.")
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Names of the tensors in it, and of the decoder."""
+        return super().names | {DECODER}
+
+    @property
+    def _written(self) -> range:
+        return range(self.layer, self.n)
+
+    def _factor(self, which: int, layer: int) -> float:
+        """What inputs (0) or outputs (1) of a layer are multiplied by."""
+        names = self._norms[which]
+        if not names:
+            return 1.0
+        norm = float(super().read(names[layer]).reshape(-1)[:1].sum())
+        if not (math.isfinite(norm) and norm > 0):
+            raise ValueError(
+                f"{shown(self.path)}: {names[layer]} is {norm}; an average norm is above zero."
+            )
+        return math.sqrt(super().shape(f"b_D.{self.layer}")[0]) / norm
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape in this layer, without reading it.
+
+        Raises:
+            ValueError: If it is not of as many layers as it should be.
+        """
+        if name == DECODER:
+            inner = {self._inner(f"{DECODER}.{i}", i + 1) for i in self._written}
+            if len(inner) != 1 or len(first := inner.pop()) != 2:
+                raise ValueError(f"{shown(self.path)}: the decoders {DECODER}.* are not alike.")
+            return (first[0], len(self._written), first[1])
+        if name in ("W_E", "b_E", THRESHOLD):
+            return self._inner(name, self.n)
+        return super().shape(name)
+
+    def _inner(self, name: str, outer: int) -> tuple[int, ...]:
+        stored = super().shape(name)
+        if stored[:1] != (outer,):
+            raise ValueError(
+                f"{shown(self.path)}: {name} has shape {str(stored)[:60]}; its first length must "
+                f"be {outer}."
+            )
+        return stored[1:]
+
+    def type_of(self, name: str) -> str:
+        """The type of a tensor's numbers."""
+        return super().type_of(f"{DECODER}.{self.layer}" if name == DECODER else name)
+
+    def holds_numbers(self, name: str) -> bool:
+        """Whether a tensor is of a type that is read."""
+        parts = [f"{DECODER}.{i}" for i in self._written] if name == DECODER else [name]
+        return all(super(ScopeLayer, self).holds_numbers(part) for part in parts)
+
+    def read(self, name: str) -> Tensor:
+        """A whole tensor of this layer, but the decoder."""
+        if name.startswith("b_D."):
+            return super().read(name) / self._factor(1, self.layer)
+        tensor = self._file.get_slice(name)[self.layer]
+        if name == "W_E":
+            return tensor
+        if name == "b_E":
+            return tensor / self._factor(0, self.layer)
+        return tensor.float().exp() / (self._factor(0, self.layer) * self._decoder_norms())
+
+    def _decoder_norms(self) -> Tensor:
+        """Norm of all that each feature writes as it is stored, (features,); 1 if not asked for."""
+        if not self._gated:
+            return torch.ones(())
+        squares = torch.zeros(())
+        for written in self._written:
+            part = self._file.get_slice(f"{DECODER}.{written}")[self.layer]
+            squares = squares + part.float().square().sum(-1)
+        return squares.sqrt()
+
+    def rows(self, name: str, ordered: Tensor) -> Tensor:
+        """Decoder rows at ascending indices, (n, layers written, d_model)."""
+        indices, into = ordered.tolist(), self._factor(0, self.layer)
+        parts = (self._file.get_slice(f"{name}.{i}")[self.layer, indices] for i in self._written)
+        scaled = [
+            part * (into / self._factor(1, i)) for i, part in zip(self._written, parts, strict=True)
+        ]
+        return torch.stack(scaled, 1)

@@ -75,12 +75,6 @@ class Format:
         stored = {field: name for field, name in stored.items() if name in file.names}
         n, d = (_length(file, stored[field], layer) for field in ("b_enc", "b_dec"))
         shapes = {"b_enc": (n,), "b_dec": (d,), "threshold": (n,), "W_skip": (d, d)}
-        tensors: dict[str, Any] = {
-            field: _read(file, name, layer, shapes[field], endless=field == "threshold")
-            for field, name in stored.items()
-        }
-        if self.transposed and "W_skip" in tensors:
-            tensors["W_skip"] = tensors["W_skip"].T
         beside = file
         if self.decoder_file:
             beside = open_file(file.path.with_name(self.decoder_file.format(i=layer)))
@@ -91,6 +85,12 @@ class Format:
         rows = OnDisk(beside, decoder, n_written)
         flat = (n, d) if n_written == 1 and len(beside.shape(decoder)) == 2 else (n, n_written, d)
         _check_shape(beside, decoder, "decoder", layer, flat, rows.shape if len(flat) == 3 else ())
+        tensors: dict[str, Any] = {
+            field: _read(file, name, layer, shapes[field], endless=field == "threshold")
+            for field, name in stored.items()
+        }
+        if self.transposed and "W_skip" in tensors:
+            tensors["W_skip"] = tensors["W_skip"].T
         matrix = Encoder(file, encoder, transposed=self.transposed)
         return LayerTranscoder(matrix, rows, **tensors, rectified=self.rectified)
 

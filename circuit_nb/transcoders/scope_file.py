@@ -69,10 +69,11 @@ class ScopeLayer(SafetensorsFile):
         names = self._norms[which]
         if not names:
             return 1.0
-        norm = float(super().read(names[layer]).reshape(-1)[:1].sum())
+        one = super().holds_numbers(names[layer]) and super().shape(names[layer]) in ((), (1,))
+        norm = float(super().read(names[layer])) if one else 0.0
         if not (math.isfinite(norm) and norm > 0):
             raise ValueError(
-                f"{shown(self.path)}: {names[layer]} is {norm}; an average norm is above zero."
+                f"{shown(self.path)}: {names[layer]} is no average norm: a number above zero."
             )
         return math.sqrt(super().shape(f"b_D.{self.layer}")[0]) / norm
 

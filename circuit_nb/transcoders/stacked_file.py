@@ -65,6 +65,12 @@ class StackedLayer(SafetensorsFile):
     @cached_property
     def _factors(self) -> tuple[Tensor, Tensor]:
         """Of inputs and of outputs, (layers,) each."""
+        for name in FACTORS:
+            if not self.holds_numbers(name):
+                raise ValueError(
+                    f"{shown(self.path)}: {name} is of type {self.type_of(name)}; it needs "
+                    "floating-point numbers."
+                )
         first, second = (SafetensorsFile.read(self, name).float() for name in FACTORS)
         if not first.shape == second.shape == (self.n,):
             raise ValueError(

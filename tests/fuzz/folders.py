@@ -80,8 +80,11 @@ def archive(arrays: Tensors, draw: random.Random) -> bytes:
 
 
 @functools.cache
-def _sets() -> tuple[tuple[dict[str, Any], dict[str, Tensors]], ...]:
-    """Per-layer, cross-layer, Gemma Scope's archives, and Gemma Scope 2: config and files."""
+def _sets() -> tuple[tuple[str, dict[str, Any], dict[str, Tensors]], ...]:
+    """Per-layer, cross-layer, Gemma Scope's archives, Gemma Scope 2, CLT-Forge and llamascopium.
+
+    Each is the name of its config, what this says, and its files.
+    """
     random_ = np.random.default_rng(0)
 
     def numbers(*shape: int) -> np.ndarray:
@@ -115,20 +118,41 @@ def _sets() -> tuple[tuple[dict[str, Any], dict[str, Tensors]], ...]:
         }  # fmt: skip
     kind = {"model_kind": "cross_layer_transcoder"}
     listed = {"transcoders": list(scope), "activation": "topk", "k": 2}
+    n, name = LAYERS, "config.yaml"
+    forge = {
+        "W_enc": numbers(n, WIDTH, FEATURES), "b_enc": numbers(n, FEATURES),
+        "W_dec": numbers(3, FEATURES, WIDTH), "b_dec": numbers(3, WIDTH),
+        "log_threshold": numbers(n, FEATURES), "estimated_norm_scaling_factor_in": 1 + numbers(n),
+        "estimated_norm_scaling_factor_out": 9 + numbers(n),
+    }  # fmt: skip
+    hooks = [
+        [f"blocks.{i}.{hook}" for i in range(n)] for hook in ("hook_resid_mid", "hook_mlp_out")
+    ]
+    llama = {
+        "W_E": numbers(n, WIDTH, FEATURES), "b_E": numbers(n, FEATURES),
+        "activation_function.log_jumprelu_threshold": numbers(n, FEATURES),
+        **{f"W_D.{i}": numbers(i + 1, FEATURES, WIDTH) for i in range(n)},
+        **{f"b_D.{i}": numbers(WIDTH) for i in range(n)},
+        **{f"dataset_average_activation_norm.{h}": np.abs(numbers()) for h in hooks[0] + hooks[1]},
+    }  # fmt: skip
+    said = {
+        "sae_type": "clt", "act_fn": "jumprelu", "norm_activation": "dataset-wise", "top_k": 3,
+        "hook_points_in": hooks[0], "hook_points_out": hooks[1],
+    }  # fmt: skip
+    forged = {"n_layers": n, "cross_layer_decoders": True, "model_name": "ann/model"}
     return (
-        (config, plain),
-        ({**config, **kind}, cross),
-        ({**config, **listed}, scope),
-        (
-            config,
-            scope_2,
-        ),
+        (name, config, plain),
+        (name, {**config, **kind}, cross),
+        (name, {**config, **listed}, scope),
+        (name, config, scope_2),
+        ("clt_cfg.json", forged, {"clt_weights.safetensors": forge}),
+        ("config.json", said, {"sae_weights.safetensors": llama}),
     )
 
 
 def transcoders(folder: Path, draw: random.Random) -> Callable[[], object]:
     """A folder that `load` is given."""
-    config, files = copy.deepcopy(draw.choice(_sets()))
+    described, config, files = copy.deepcopy(draw.choice(_sets()))
     text = yaml.safe_dump(config)
     way = draw.randrange(6)
     if way == 0:
@@ -143,7 +167,7 @@ def transcoders(folder: Path, draw: random.Random) -> Callable[[], object]:
         name: archive(arrays, draw) if name.endswith("npz") else safetensors(arrays, {}, draw)
         for name, arrays in files.items()
     }
-    content["config.yaml"] = text.encode("utf-8", "surrogatepass")
+    content[described] = text.encode("utf-8", "surrogatepass")
     if way == 4:
         name = draw.choice(sorted(content))
         content[name] = damage_bytes(content[name], draw)

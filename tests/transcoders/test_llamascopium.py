@@ -92,6 +92,8 @@ def test_what_does_not_fit_is_said(said: dict[str, Any], told: str, tmp_path: Pa
         ("b_E", (4, 15)),
         ("b_D.2", (31,)),
         ("W_D.2", (2, 16, 32)),
+        ("W_D.2", (0, 16, 32)),
+        ("W_D.2", (3, 15, 32)),
         ("W_D.2", (3, 16)),
         ("W_D.3", (4, 16, 31)),
         ("activation_function.log_jumprelu_threshold", (4, 15)),

@@ -48,12 +48,12 @@ class ScopeLayer(SafetensorsFile):
     def __init__(self, path: Path, layer: int, n_written: int, config: Mapping[str, Any]) -> None:
         super().__init__(path)
         self.layer, self.n = layer, layer + n_written
-        self._norms = tuple(config.get(key) or () for key in ("input_norms", "output_norms"))
+        self._norms = tuple(_names(config.get(key)) for key in ("input_norms", "output_norms"))
         self._gated = bool(config.get("decoder_norm_gates"))
         wanted = {f"{DECODER}.{i}" for i in self._written}
-        wanted |= {names[i] for names in self._norms if names for i in self._written}
+        wanted |= {name for names in self._norms for name in names[layer : self.n]}
         if missing := sorted(wanted - self.names):
-            raise ValueError(f"{shown(path)} lacks {missing[0][:80]}, which its config.json needs.")
+            raise ValueError(f"{shown(path)} lacks {missing[0][:80]}, which its config needs.")
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -67,7 +67,7 @@ class ScopeLayer(SafetensorsFile):
     def _factor(self, which: int, layer: int) -> float:
         """What inputs (0) or outputs (1) of a layer are multiplied by."""
         names = self._norms[which]
-        if not names:
+        if layer >= len(names):
             return 1.0
         one = super().holds_numbers(names[layer]) and super().shape(names[layer]) in ((), (1,))
         norm = float(super().read(names[layer])) if one else 0.0
@@ -139,3 +139,8 @@ class ScopeLayer(SafetensorsFile):
             part * (into / self._factor(1, i)) for i, part in zip(self._written, parts, strict=True)
         ]
         return torch.stack(scaled, 1)
+
+
+def _names(value: Any) -> list[str]:
+    """A list of names in a config; empty where it is none."""
+    return [str(name) for name in value] if isinstance(value, list) else []  # type: ignore[misc]

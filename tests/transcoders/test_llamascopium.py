@@ -111,6 +111,21 @@ def test_tensors_that_do_not_fit_are_refused(
         open_transcoders(tmp_path)
 
 
+@pytest.mark.parametrize("norms", ["5", "{a: b}", "[]", "[[1], 2]", "[a]"])
+def test_a_config_written_by_hand_is_read_or_refused(norms: str, tmp_path: Path) -> None:
+    shutil.copy(WRITTEN / "jumprelu" / WEIGHTS, tmp_path)
+    (tmp_path / "config.yaml").write_text(
+        "model_kind: cross_layer_transcoder\nfeature_input_hook: hook_resid_mid\n"
+        f"feature_output_hook: hook_mlp_out\ntranscoders: [{', '.join([WEIGHTS] * 4)}]\n"
+        f"input_norms: {norms}\n"
+    )
+    if norms in ("[[1], 2]", "[a]"):
+        with pytest.raises(ValueError, match="which its config"):
+            open_transcoders(tmp_path)
+    else:
+        assert open_transcoders(tmp_path).n_layers == 4
+
+
 def test_the_config_of_a_model_is_no_set(tmp_path: Path) -> None:
     shutil.copy(MODEL / "config.json", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no config\.yaml"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -25,6 +26,9 @@ NO_EDGE, NO_HEAD = 1e-9, 0.1
 """An edge, and the share of one, below which no head is named for carrying it."""
 NAMED, LEAST = 4, 0.005
 """Heads told of beside one edge, and the share of it below which none is."""
+FEW_NODES = 1_000
+"""Nodes times blocks of a graph so small that the heads of all its edges are asked for at once:
+that takes as long as those of a few nodes, and no click waits for them again."""
 REASONS = 6
 """Nodes listed that asked, and that answered."""
 
@@ -135,6 +139,7 @@ class Attending:
         targets = [n for n in targets if self._reads(n)]
         if self._session.model is None or not sources or not targets:
             return {}
+        _ = self._everything  # asked for once, and no part of what a naming takes
         start = time.perf_counter()
         found = self._heads(tuple(sources), tuple(targets))
         self.seconds = time.perf_counter() - start
@@ -320,11 +325,33 @@ class Attending:
     def _heads(self, sources: tuple[Node, ...], targets: tuple[Node, ...]) -> Heads:
         known, key = self.known.heads, (sources, targets)
         if key not in known:
-            from circuit_nb.attribution import heads
-
-            model, graph = self._session.need_model(), self._session.graph
-            known[key] = heads(model, graph, sources, targets)
+            known[key] = self._of_all(sources, targets) or self._ask(sources, targets)
         return known[key]
+
+    def _ask(self, sources: tuple[Node, ...], targets: tuple[Node, ...]) -> Heads:
+        from circuit_nb.attribution import heads
+
+        return heads(self._session.need_model(), self._session.graph, sources, targets)
+
+    @cached_property
+    def _everything(self) -> Heads | None:
+        """The heads of all edges, where the graph is small."""
+        model, graph = self._session.model, self._session.graph
+        if model is None or graph.n_nodes * len(model.blocks) > FEW_NODES:
+            return None
+        targets = [graph.nodes[n] for n in graph.rows.tolist()]
+        sources = [n for n in graph.nodes if not isinstance(n, TargetNode)]
+        return self._ask(tuple(sources), tuple(n for n in targets if self._reads(n)))
+
+    def _of_all(self, sources: tuple[Node, ...], targets: tuple[Node, ...]) -> Heads | None:
+        """Those of some edges, taken from those of all; None where these are not at hand."""
+        whole = self._everything
+        if whole is None or not ({*sources} <= {*whole.sources} and {*targets} <= {*whole.targets}):
+            return None
+        rows = [whole.targets.index(n) for n in targets]
+        columns = [whole.sources.index(n) for n in sources]
+        edges, flows, past = (x[rows][:, columns] for x in (whole.edges, whole.flows, whole.past))
+        return replace(whole, targets=targets, sources=sources, edges=edges, flows=flows, past=past)
 
 
 def carriers_of(flows: Floats, edge: float) -> list[Carrier]:

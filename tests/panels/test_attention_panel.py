@@ -164,6 +164,36 @@ def test_where_heads_are_quickly_told_the_list_is_sent_once(
         assert "cnb-carrier" in sent[-1]
 
 
+def test_a_small_graph_is_asked_for_all_its_heads_at_once(
+    explorer: Explorer, atlas: ReplacementModel, monkeypatch
+) -> None:
+    import circuit_nb.panels.attending as module
+
+    session, attending = explorer.session, explorer.session.attending
+    asked: list[int] = []
+    ask = module.Attending._ask
+    monkeypatch.setattr(
+        module.Attending, "_ask", lambda self, s, t: [ask(self, s, t), asked.append(len(t))][0]
+    )
+    features = [Feature(*row) for row in session.graph.features[::-1].tolist()]
+    explorer.connections.prepare()
+    for node in features[:5]:
+        session.select(node)
+    assert asked == [len(session.graph.rows)]
+    for node in features[:3]:
+        others = tuple(n for n in session.graph.nodes if not isinstance(n, TargetNode))[::7]
+        ours, alone = attending._heads(others, (node,)), heads(atlas, session.graph, others, [node])
+        assert (ours.sources, ours.targets) == (others, (node,))
+        for name in ("edges", "flows", "past"):
+            assert getattr(ours, name) == pytest.approx(getattr(alone, name), abs=1e-5)
+    # In a large one only what is shown is asked for.
+    monkeypatch.setattr(module, "FEW_NODES", 10)
+    large = module.Attending(session)
+    asked.clear()
+    large.carriers(features[0], features[-3:], inputs=True)
+    assert asked == [1]
+
+
 def test_naming_heads_that_takes_long_waits_to_be_asked(explorer: Explorer, monkeypatch) -> None:
     import circuit_nb.panels.connections as module
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ from circuit_nb.training.saving import save, transcoders_of
 from circuit_nb.training.sequences import Batch, Sequences
 from circuit_nb.transcoders.transcoder import Transcoders
 
+Reader: TypeAlias = Callable[[Batch], tuple[list[Tensor], list[Tensor]]]
+"""Tells what the MLPs of all layers read and wrote on a batch."""
 _RISE = 12
 """Steps over which the learning rate rises."""
 _FALL = 0.4
@@ -88,9 +90,37 @@ def train_transcoders(
     reader = _reader(opened, sequences, plan, keep)
     many = max(plan.tokens, plan.features)
     coders = Coders(plan, *reader(next(sequences.batches(many, _STATISTICS_SEED))))
+    run = json.dumps({**asdict(plan), "model": opened.name, "texts": sequences.digest})
+    _fit(coders, reader, sequences, home, run, progress=progress)
+    save(home, transcoders_of(coders), plan, model_name=opened.name)
+    checkpoints.remove(home)
+    from circuit_nb.transcoders.formats import open_transcoders
+
+    return open_transcoders(home, device=opened.device)
+
+
+def _fit(
+    coders: Coders,
+    reader: Reader,
+    sequences: Sequences,
+    home: Path,
+    run: str,
+    *,
+    progress: bool,
+) -> None:
+    """Every step that a run has not done yet, with checkpoints in its folder.
+
+    Args:
+        coders: What is trained.
+        reader: What the MLPs read and write in a batch.
+        sequences: What batches are made of.
+        home: The folder.
+        run: What tells this run from others.
+        progress: Whether a bar is shown.
+    """
+    plan = coders.plan
     trained = [p for p in coders.parameters() if p.requires_grad]
     optimiser = Adam(trained, lr=plan.rate, betas=_BETAS, fused=True)
-    run = json.dumps({**asdict(plan), "model": opened.name, "texts": sequences.digest})
     done = checkpoints.resume(home, coders, optimiser, run)
     steps = max(1, round(plan.epochs * sequences.tokens / plan.tokens))
     every = Batches(sequences, plan, done)
@@ -101,11 +131,6 @@ def train_transcoders(
             bar.update()
             if (step + 1) % plan.every == 0 and step + 1 < steps:
                 checkpoints.save(home, coders, optimiser, step + 1, run)
-    save(home, transcoders_of(coders), plan, model_name=opened.name)
-    checkpoints.remove(home)
-    from circuit_nb.transcoders.formats import open_transcoders
-
-    return open_transcoders(home, device=opened.device)
 
 
 class Batches(Iterator[Batch]):
@@ -136,7 +161,7 @@ def _reader(
     sequences: Sequences,
     plan: Plan,
     keep: str | os.PathLike[str] | None,
-) -> Callable[[Batch], tuple[list[Tensor], list[Tensor]]]:
+) -> Reader:
     """What tells what the MLPs read and wrote on a batch."""
     if keep is not None:
         return Kept(Path(keep), model, sequences, plan).read

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from circuit_nb.files import shown
 from circuit_nb.transcoders.lazy_files import SafetensorsFile
+from circuit_nb.transcoders.stacked_file import within
 
 THRESHOLD = "activation_function.log_jumprelu_threshold"
 DECODER = "W_D"
@@ -64,9 +65,17 @@ class ScopeLayer(SafetensorsFile):
     def _written(self) -> range:
         return range(self.layer, self.n)
 
-    def _factor(self, which: int, layer: int) -> float:
-        """What inputs (0) or outputs (1) of a layer are multiplied by."""
-        names = self._norms[which]
+    @cached_property
+    def _into(self) -> float:
+        """What inputs are multiplied by."""
+        return self._factor(self._norms[0], self.layer)
+
+    @cached_property
+    def _out(self) -> list[float]:
+        """What the outputs of each layer that is written are multiplied by."""
+        return [self._factor(self._norms[1], i) for i in self._written]
+
+    def _factor(self, names: list[str], layer: int) -> float:
         if layer >= len(names):
             return 1.0
         one = super().holds_numbers(names[layer]) and super().shape(names[layer]) in ((), (1,))
@@ -84,22 +93,16 @@ class ScopeLayer(SafetensorsFile):
             ValueError: If it is not of as many layers as it should be.
         """
         if name == DECODER:
-            inner = {self._inner(f"{DECODER}.{i}", i + 1) for i in self._written}
+            parts = [(f"{DECODER}.{i}", i + 1) for i in self._written]
+            inner = {
+                within(self, part, super(ScopeLayer, self).shape(part), n) for part, n in parts
+            }
             if len(inner) != 1 or len(first := inner.pop()) != 2:
                 raise ValueError(f"{shown(self.path)}: the decoders {DECODER}.* are not alike.")
             return (first[0], len(self._written), first[1])
         if name in ("W_E", "b_E", THRESHOLD):
-            return self._inner(name, self.n)
+            return within(self, name, super().shape(name), self.n)
         return super().shape(name)
-
-    def _inner(self, name: str, outer: int) -> tuple[int, ...]:
-        stored = super().shape(name)
-        if stored[:1] != (outer,):
-            raise ValueError(
-                f"{shown(self.path)}: {name} has shape {str(stored)[:60]}; its first length must "
-                f"be {outer}."
-            )
-        return stored[1:]
 
     def type_of(self, name: str) -> str:
         """The type of a tensor's numbers."""
@@ -113,13 +116,13 @@ class ScopeLayer(SafetensorsFile):
     def read(self, name: str) -> Tensor:
         """A whole tensor of this layer, but the decoder."""
         if name.startswith("b_D."):
-            return super().read(name) / self._factor(1, self.layer)
+            return super().read(name) / self._out[0]
         tensor = self._file.get_slice(name)[self.layer]
         if name == "W_E":
             return tensor
         if name == "b_E":
-            return tensor / self._factor(0, self.layer)
-        return tensor.float().exp() / (self._factor(0, self.layer) * self._decoder_norms())
+            return tensor / self._into
+        return tensor.float().exp() / (self._into * self._decoder_norms())
 
     def _decoder_norms(self) -> Tensor:
         """Norm of all that each feature writes as it is stored, (features,); 1 if not asked for."""
@@ -133,11 +136,9 @@ class ScopeLayer(SafetensorsFile):
 
     def rows(self, name: str, ordered: Tensor) -> Tensor:
         """Decoder rows at ascending indices, (n, layers written, d_model)."""
-        indices, into = ordered.tolist(), self._factor(0, self.layer)
+        indices = ordered.tolist()
         parts = (self._file.get_slice(f"{name}.{i}")[self.layer, indices] for i in self._written)
-        scaled = [
-            part * (into / self._factor(1, i)) for i, part in zip(self._written, parts, strict=True)
-        ]
+        scaled = [part * (self._into / out) for part, out in zip(parts, self._out, strict=True)]
         return torch.stack(scaled, 1)
 
 

@@ -23,6 +23,20 @@ from circuit_nb.transcoders.lazy_files import SafetensorsFile
 FACTORS = ("estimated_norm_scaling_factor_in", "estimated_norm_scaling_factor_out")
 
 
+def within(file: SafetensorsFile, name: str, shape: tuple[int, ...], outer: int) -> tuple[int, ...]:
+    """A tensor's shape in one of so many layers, or pairs of them.
+
+    Raises:
+        ValueError: If it is of another number of them.
+    """
+    if shape[:1] != (outer,):
+        raise ValueError(
+            f"{shown(file.path)}: {name} has shape {str(shape)[:60]}; its first length must be "
+            f"{outer}."
+        )
+    return shape[1:]
+
+
 class StackedLayer(SafetensorsFile):
     """A layer of such a file. Factors are part of what is read, and thresholds are no logarithms.
 
@@ -85,14 +99,8 @@ class StackedLayer(SafetensorsFile):
         Raises:
             ValueError: If it is not of as many layers, or pairs of them, as the others.
         """
-        stored = super().shape(name)
         outer = self.pairs if name in ("W_dec", "b_dec") else self.n
-        if stored[:1] != (outer,):
-            raise ValueError(
-                f"{shown(self.path)}: {name} has shape {str(stored)[:60]}; its first length must "
-                f"be {outer}."
-            )
-        inner = stored[1:]
+        inner = within(self, name, super().shape(name), outer)
         return (*inner[:1], len(self._written), *inner[1:]) if name == "W_dec" else inner
 
     def read(self, name: str) -> Tensor:

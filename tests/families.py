@@ -111,7 +111,13 @@ def transcoders(
         )
         for i in range(N_LAYERS)
     ]
-    return Transcoders(tuple(layers), input_hook, output_hook, cross_layer=cross_layer)
+    return Transcoders(
+        tuple(layers),
+        input_hook,
+        output_hook,
+        cross_layer=cross_layer,
+        joint_k=14 if activation == "joint" else None,
+    )
 
 
 def tiny(family: str, tokenizer: Any, *, seed: int = 0, **settings: Any) -> Any:
@@ -128,6 +134,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "clt": {"cross_layer": True, "activation": "relu"},
     "clt-skip": {"cross_layer": True, "skip": True},
     "topk": {"activation": "topk"},
+    "joint": {"cross_layer": True, "activation": "joint"},
     "as-added": {"output_hook": "hook_mlp_out", "input_hook": "ln2.hook_normalized"},
 }
 """Kinds of transcoders: what `tiny` is called with, by name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -99,16 +99,33 @@ class Reading:
             ends = torch.tensor([len(pieces[i]) for i in rows])[:, None]
             counted = ((places >= starts) & (places < ends)).to(self.model.device)
             numbers = torch.tensor([first + i for i in rows])
-            hook = self.model.transcoders.input_hook
-            hooks: list[Hook] = [
-                (block.hook(hook), partial(self._tell, layer=i, counted=counted, numbers=numbers))
-                for i, block in enumerate(self.model.blocks)
-            ]
-            self.model.run(ids.to(self.model.device), hooks, last_only=True)
+            tell = partial(self._tell, counted=counted, numbers=numbers)
+            self._reads_of(ids.to(self.model.device), tell)
 
-    def _tell(self, x: Tensor, hook: Any, layer: int, counted: Tensor, numbers: Tensor) -> None:
+    def _reads_of(self, ids: Tensor, tell: Callable[[Tensor, int, Tensor | None], None]) -> None:
+        """Run texts and tell what each layer read, with the cut if there is one, and the layer."""
+        t, reads = self.model.transcoders, dict[int, Tensor]()
+
+        def take(x: Tensor, hook: Any, layer: int) -> None:
+            if t.joint_k is None:
+                tell(x, layer, None)
+            else:  # Which features are on is known when the last layer was read.
+                reads[layer] = x.detach()
+
+        hooks: list[Hook] = [
+            (block.hook(t.input_hook), partial(take, layer=i))
+            for i, block in enumerate(self.model.blocks)
+        ]
+        self.model.run(ids, hooks, last_only=True)
+        cut = t.cut(list(reads.values())) if reads else None
+        for layer, x in reads.items():
+            tell(x, layer, cut)
+
+    def _tell(
+        self, x: Tensor, layer: int, cut: Tensor | None, counted: Tensor, numbers: Tensor
+    ) -> None:
         transcoder = self.model.transcoders.layers[layer]
-        found = transcoder.activate(transcoder.pre_activations(x))
+        found = transcoder.activate(transcoder.pre_activations(x), cut)
         self.tallies[layer].add(found.masked_fill(~counted[..., None], 0), numbers)
 
     def example(self, piece: int, activations: Sequence[float]) -> Example:

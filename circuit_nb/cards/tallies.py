@@ -68,16 +68,21 @@ class Tally:
             activations: (pieces, positions, features), 0 where a token does not count.
             pieces: Their numbers, (pieces,).
         """
-        fired = (activations != 0).flatten(0, 1).any(0).nonzero().flatten()
+        piece, _, feature = where = activations.nonzero().unbind(1)
+        values = activations[where].float()
         if self._wanted is not None:
-            fired = fired[torch.isin(fired, self._wanted.to(fired.device))]
-        if not len(fired):
+            kept = torch.isin(feature, self._wanted.to(feature.device))
+            piece, feature, values = piece[kept], feature[kept], values[kept]
+        if not len(feature):
             return
-        found = activations[:, :, fired].float().cpu()
-        rows, active = self._rows(fired.cpu()), found != 0
-        self.tokens[rows] += active.sum((0, 1))
-        self._count(rows, found, active)
-        self._compare(rows, found, active, pieces)
+        # Few are active: from here on there is an entry an activation, not one a feature and token.
+        fired, own = feature.cpu().unique(return_inverse=True)
+        rows, values = self._rows(fired), values.cpu()
+        self.tokens[rows] += torch.bincount(own)
+        self._count(rows, own, values)
+        new = torch.full((len(rows) * len(pieces),), -torch.inf)
+        new.scatter_reduce_(0, own * len(pieces) + piece.cpu(), values, "amax")
+        self._compare(rows, new.view(len(rows), -1), activations, pieces)
 
     def _rows(self, fired: Tensor) -> Tensor:
         """The row of each feature, made where there was none."""
@@ -91,8 +96,9 @@ class Tally:
         order = self.features.argsort()
         return order[torch.searchsorted(self.features[order], fired)]
 
-    def _count(self, rows: Tensor, found: Tensor, active: Tensor) -> None:
-        farthest = found.abs().amax((0, 1))
+    def _count(self, rows: Tensor, own: Tensor, values: Tensor) -> None:
+        """Count activations, each of the row of which `own` says the number, in histograms."""
+        farthest = torch.zeros(len(rows)).scatter_reduce_(0, own, values.abs(), "amax")
         limits, counts = self.limits[rows], self.counts[rows]
         limits = torch.where(limits == 0, farthest, limits)
         while (beyond := farthest > limits).any():
@@ -100,30 +106,36 @@ class Tally:
             wider = torch.cat([half, torch.zeros_like(half)], dim=2)
             counts = torch.where(beyond[:, None, None], wider, counts)
             limits = torch.where(beyond, 2 * limits, limits)
-        which, values = active.nonzero()[:, 2], found[active]
-        bins = (values.abs() / limits[which] * BINS).long().clamp(0, BINS - 1)
-        slots = (2 * which + (values < 0)) * BINS + bins
+        bins = (values.abs() / limits[own] * BINS).long().clamp(0, BINS - 1)
+        slots = (2 * own + (values < 0)) * BINS + bins
         counts += torch.bincount(slots, minlength=counts.numel()).view_as(counts)
         self.limits[rows], self.counts[rows] = limits, counts
 
-    def _compare(self, rows: Tensor, found: Tensor, active: Tensor, pieces: Tensor) -> None:
-        """Keep the strongest pieces, of equals the earlier ones."""
-        new = found.masked_fill(~active, -torch.inf).amax(1).T
-        peaks = torch.cat([self.peaks[rows], new], dim=1)
+    def _compare(self, rows: Tensor, new: Tensor, activations: Tensor, pieces: Tensor) -> None:
+        """Keep the strongest pieces, of equals the earlier ones.
+
+        Args:
+            rows: Rows of what fired.
+            new: Strongest activation in each piece, (rows, pieces); -inf where there was none.
+            activations: As for `add`.
+            pieces: Their numbers.
+        """
+        kept = self.peaks[rows]
+        better = ((new >= kept[:, -1:]) & (new > -torch.inf)).any(1)
+        rows, kept, new = rows[better], kept[better], new[better]
+        peaks = torch.cat([kept, new], dim=1)
         numbers = torch.cat([self.pieces[rows], pieces.expand(len(rows), -1)], dim=1)
         order = numbers.argsort(dim=1, stable=True)
         falling = peaks.gather(1, order).argsort(dim=1, descending=True, stable=True)
         best = order.gather(1, falling)[:, :EXAMPLES]
-        width = found.shape[1]
-
-        def picked(values: Tensor, at: Tensor) -> Tensor:
-            return values.gather(1, at[:, :, None].expand(-1, -1, values.shape[2]))
-
-        values = picked(self.values[rows], best.clamp_max(EXAMPLES - 1))
-        fresh = picked(found.permute(2, 0, 1), (best - EXAMPLES).clamp_min(0))
-        is_new = best >= EXAMPLES
-        values[is_new] = 0
-        values[..., :width][is_new] = fresh[is_new]
+        old = best.clamp_max(EXAMPLES - 1)[:, :, None].expand(-1, -1, self.values.shape[2])
+        values = self.values[rows].gather(1, old)
+        row, slot = (best >= EXAMPLES).nonzero().unbind(1)
+        device = activations.device
+        piece, feature = best[row, slot] - EXAMPLES, self.features[rows[row]]
+        fresh = activations[piece.to(device), :, feature.to(device)].float().cpu()
+        values[row, slot] = 0
+        values[row, slot, : fresh.shape[1]] = fresh
         self.peaks[rows], self.pieces[rows] = peaks.gather(1, best), numbers.gather(1, best)
         self.values[rows] = values
 

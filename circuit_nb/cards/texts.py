@@ -46,6 +46,8 @@ class Texts:
         self._real = (places >= first) & (places < end)
         batches = [_reads(model, part) for part in ids.split(_BATCH)]
         self._reads = [torch.cat(layer) for layer in zip(*batches, strict=True)]
+        cuts = [model.transcoders.cut(part) for part in batches]
+        self._cut = None if cuts[0] is None else torch.cat([c for c in cuts if c is not None])
 
     def examples(self, layer: int, index: int, most: int = 5) -> tuple[Example, ...]:
         """The texts that activate a feature most, the strongest first; none where it is off.
@@ -58,7 +60,8 @@ class Texts:
         self._transcoders.check(layer, index)
         which = torch.tensor([index], device=self._real.device)
         reads = self._reads[layer][..., None, :]
-        _, found = self._transcoders.layers[layer].of_features(reads, which)
+        cut = None if self._cut is None else self._cut[..., None]
+        _, found = self._transcoders.layers[layer].of_features(reads, which, cut=cut)
         found = (found[..., 0] * self._real).clamp_min(0).float()
         peaks, texts = found.amax(1).sort(descending=True, stable=True)
         chosen = texts[: min(most, int((peaks > 0).sum()))].tolist()

@@ -15,7 +15,7 @@ from circuit_nb.hub.bounded_yaml import read_yaml
 from circuit_nb.limits import MAX_LAYERS
 
 DESCRIBED, WEIGHTS = "config.json", "sae_weights.safetensors"
-_FUNCTIONS = ("relu", "jumprelu", "topk")
+_FUNCTIONS = ("relu", "jumprelu", "topk", "layertopk")
 _HOOK = re.compile(r"blocks\.(\d{1,4})\.(.+)")
 
 
@@ -30,7 +30,7 @@ def config(folder: Path) -> tuple[Path, dict[str, Any]]:
 
     Beside these: `input_norms` and `output_norms`, the names of tensors with the average norms that
     inputs and outputs were divided by, one a layer, where they are not in the weights already; and
-    `decoder_norm_gates`, whether thresholds are of activations times their decoders' norms.
+    `decoder_norm_gates`, whether activations are judged times their decoders' norms.
 
     Args:
         folder: One in which there are `files`.
@@ -47,10 +47,10 @@ def config(folder: Path) -> tuple[Path, dict[str, Any]]:
     function, norm = said.get("act_fn", "relu"), said.get("norm_activation", "dataset-wise")
     if said["sae_type"] != "clt":
         problem = f"has sae_type {quoted(said['sae_type'])}; of its kinds clt is read"
-    elif function not in _FUNCTIONS or (function == "topk" and gated):
+    elif function not in _FUNCTIONS:
         problem = (
-            f"has act_fn {quoted(function)}, which chooses among layers, tokens or scaled values; "
-            "convert it to jumprelu with llamascopium"
+            f"has act_fn {quoted(function)}, which chooses among the tokens of a batch; convert it "
+            "to jumprelu with llamascopium"
         )
     elif norm not in ("dataset-wise", "inference"):
         problem = (
@@ -67,12 +67,19 @@ def config(folder: Path) -> tuple[Path, dict[str, Any]]:
             "model_kind": "cross_layer_transcoder",
             "feature_input_hook": _of_all(inputs, path),
             "feature_output_hook": _of_all(outputs, path),
-            "k": said.get("top_k") if function == "topk" else None,
+            **_chosen(str(function), said.get("top_k")),
             "transcoders": [WEIGHTS] * len(inputs),
             "decoder_norm_gates": gated,
             **norms,
         }
     raise ValueError(f"{shown(path)} {problem}.")
+
+
+def _chosen(function: str, k: object) -> dict[str, Any]:
+    """What TopK keeps: by each layer, or (layertopk, despite its name) of all layers together."""
+    if not function.endswith("topk"):
+        return {}
+    return {"activation": "topk", "k" if function == "topk" else "joint_k": k}
 
 
 def _content(path: Path) -> dict[str, Any]:

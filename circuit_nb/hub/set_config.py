@@ -46,8 +46,14 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     for key, problem in _problems(cast("dict[str, Any]", config)):
         raise ValueError(f"{shown(path)} has {key} {quoted(config[key])}; {problem}.")
-    if config.get("activation") == "topk" and config.get("k") is None:
+    chosen = [key for key in ("k", "joint_k") if config.get(key) is not None]
+    if config.get("activation") == "topk" and not chosen:
         raise ValueError(f"{shown(path)} says activation: topk; add k, e.g. k: 64.")
+    if len(chosen) == 2:
+        raise ValueError(
+            f"{shown(path)} says k and joint_k; give k, how many features each layer keeps, or "
+            "joint_k, how many all layers keep together."
+        )
     listed_files(config, path)
     return cast("dict[str, Any]", config)
 
@@ -60,9 +66,10 @@ def _problems(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         needed = config.get(key) is not None or key.startswith("feature_")
         if needed and not isinstance(config[key], str):
             yield key, "it must be a text"
-    k = config.get("k")
-    if k is not None and (not isinstance(k, int) or isinstance(k, bool) or k < 1):
-        yield "k", "give a whole number from 1 up, without quotes, e.g. k: 64"
+    for key in ("k", "joint_k"):
+        k = config.get(key)
+        if k is not None and (not isinstance(k, int) or isinstance(k, bool) or k < 1):
+            yield key, f"give a whole number from 1 up, without quotes, e.g. {key}: 64"
     scan = config.get("scan")
     names = cast("list[object]", scan) if isinstance(scan, list) else [scan]
     if scan is not None and not all(isinstance(name, str) for name in names):

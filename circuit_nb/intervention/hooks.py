@@ -256,14 +256,16 @@ class Patch:
         if self.freeze != "all":
             transcoder = self.model.transcoders.layers[layer]
             at = x[edits.rows, edits.positions]
-            _, current = transcoder.of_features(at, edits.indices, edits.corrections)
+            cut = self.record.cut_at(edits.positions)
+            _, current = transcoder.of_features(at, edits.indices, edits.corrections, cut)
         change = edits.new_values(edits.base) - current
         self._add(x, layer, edits, edits.positions, change)
 
     def _edit_generated(self, x: Tensor, hook: Any, layer: int, position: int) -> None:
         edits = self._generated_edits[layer]
         transcoder = self.model.transcoders.layers[layer]
-        _, current = transcoder.of_features(x[edits.rows, 0], edits.indices)
+        cut = self.record.cut_at(torch.full_like(edits.positions, position))
+        _, current = transcoder.of_features(x[edits.rows, 0], edits.indices, cut=cut)
         holds = (position >= edits.positions) & (position < edits.until)
         change = (edits.new_values(current) - current) * holds
         self._add(x, layer, edits, torch.zeros_like(edits.positions), change)
@@ -293,6 +295,7 @@ class Patch:
         indices = torch.tensor([self.watched[i].index for i in here], device=x.device)
         transcoder = self.model.transcoders.layers[layer]
         corrections = self.base.corrections[here].to(x.device)
-        pre, acts = transcoder.of_features(x[:, positions], indices, corrections)
+        cut = self.record.cut_at(positions)
+        pre, acts = transcoder.of_features(x[:, positions], indices, corrections, cut)
         device = self.model.device
         self._seen[layer] = pre.to(device), acts.to(device)

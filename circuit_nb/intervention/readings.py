@@ -83,7 +83,7 @@ def read(model: ReplacementModel, record: Record, features: Sequence[Feature]) -
         limit = torch.zeros(()) if transcoder.threshold is None else transcoder.threshold[indices]
         off = torch.minimum(computed, limit.to(device).float())
         expected = torch.where(said != 0, said, off)
-        held = (positions >= record.ignored) & (transcoder.k is None)
+        held = (positions >= record.ignored) & (transcoder.k is None and record.cut is None)
         exact = torch.where(held, expected, computed)
         pre[here] = exact.to(pre.device)
         corrections[here] = (exact - computed).to(pre.device)

@@ -106,7 +106,8 @@ def _views(tensors: Iterable[Tensor]) -> dict[tuple[torch.device, torch.dtype], 
 def _in_memory(transcoders: Transcoders) -> Iterable[Tensor]:
     for layer in transcoders.layers:
         decoder = layer.decoder.tensor if isinstance(layer.decoder, InMemory) else None
-        for tensor in (layer.W_enc, layer.b_enc, layer.b_dec, layer.threshold, layer.W_skip):
+        vectors = (layer.b_enc, layer.b_dec, layer.threshold, layer.rank)
+        for tensor in (layer.W_enc, *vectors, layer.W_skip):
             if isinstance(tensor, Tensor):
                 yield tensor
         if decoder is not None:

@@ -49,6 +49,8 @@ class Record:
     """What is unembedded, (positions, d_model)."""
     unembedded_by: WeakMethod[Callable[[Tensor], Tensor]] = field(repr=False)
     """From `final` to logits, as long as the model is there; it is not kept alive."""
+    cut: Tensor | None = None
+    """(positions,), where features are chosen among all layers (`Transcoders.cut`)."""
 
     @cached_property
     def logits(self) -> Tensor:
@@ -92,6 +94,16 @@ class Record:
         # The rows ascend, so each feature is where it would be put in.
         found = torch.searchsorted(known, keys).clamp(max=len(known) - 1)
         return self.activations[found].float() * (known[found] == keys)
+
+    def cut_at(self, positions: Tensor) -> Tensor | None:
+        """What features must reach at positions where they are chosen among all layers.
+
+        That of the unmodified prompt: a changed pass does not know its later layers yet. Tokens
+        that are generated have that of the last position.
+        """
+        if self.cut is None:
+            return None
+        return self.cut[positions.clamp(max=self.positions - 1).to(self.cut.device)]
 
     @property
     def prefix(self) -> int:

@@ -42,6 +42,7 @@ class Recording:
         self._transcoders, self._ids, self._ignored = transcoders, token_ids, ignored
         self._seen: dict[str, Tensor] = {}
         self._active: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        self._cuts: Sequence[Tensor | None] = [None] * len(token_ids)
         self._reads = [block.hook(transcoders.input_hook) for block in blocks]
         self._writes = [block.hook(transcoders.output_hook) for block in blocks]
         self._patterns = [block.hook("pattern") for block in blocks]
@@ -60,18 +61,34 @@ class Recording:
         names |= {*self._patterns, *self._scales}
         # Hooks are told their canonical name, which can differ from the alias asked for.
         keep: list[Hook] = [(name, partial(self._keep, name=name)) for name in names]
+        if self._transcoders.joint_k is not None:
+            return keep
         return keep + [
-            (name, partial(self._encode, layer=layer)) for layer, name in enumerate(self._reads)
+            (name, partial(self._encode_now, layer=layer)) for layer, name in enumerate(self._reads)
         ]
 
     def _keep(self, tensor: Tensor, hook: Any, name: str) -> None:
         self._seen[name] = tensor.detach()
 
-    def _encode(self, tensor: Tensor, hook: Any, layer: int) -> None:
-        # All prompts in one product: an encoder is read once.
+    def _encode_now(self, tensor: Tensor, hook: Any, layer: int) -> None:
+        self._encode(self._together(tensor), layer, None)
+
+    def _encode_together(self) -> None:
+        """Where features are chosen among all layers: none is known before the last was read."""
+        reads = [self._together(self._seen[name]) for name in self._reads]
+        cut = self._transcoders.cut(reads)
+        assert cut is not None
+        self._cuts = cut.split(list(map(len, self._ids)))
+        for layer, read in enumerate(reads):
+            self._encode(read, layer, cut)
+
+    def _together(self, tensor: Tensor) -> Tensor:
+        """All prompts one after another, for one product: an encoder is read once."""
+        return torch.cat([part[: len(i)] for part, i in zip(tensor, self._ids, strict=True)])
+
+    def _encode(self, read: Tensor, layer: int, cut: Tensor | None) -> None:
         transcoder, sizes = self._transcoders.layers[layer], list(map(len, self._ids))
-        read = torch.cat([part[:n] for part, n in zip(tensor, sizes, strict=True)])
-        acts = transcoder.activate(transcoder.pre_activations(read))
+        acts = transcoder.activate(transcoder.pre_activations(read), cut)
         self._active[layer] = []
         for own, ignored in zip(acts.split(sizes), self._ignored, strict=True):
             own[:ignored] = 0
@@ -93,6 +110,8 @@ class Recording:
         Raises:
             ValueError: If the pass produced NaN or infinity.
         """
+        if self._transcoders.joint_k is not None:
+            self._encode_together()
         final, found = self._seen["ln_final.hook_out"], list[Record]()
         for number, (ids, prompt) in enumerate(zip(self._ids, prompts, strict=True)):
             n, logits = len(ids), next_logits[number]
@@ -126,6 +145,7 @@ class Recording:
             next_logits=next_logits,
             final=seen["ln_final.hook_out"][:n],
             unembedded_by=unembed,
+            cut=self._cuts[number],
         )
         check_finite(record)
         return record

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from circuit_nb.model.replacement import Hook, ReplacementModel
+from circuit_nb.training.mlps import read
 from circuit_nb.training.sequences import Batch
 
 
@@ -20,10 +21,17 @@ class Reconstruction:
         model: The model with its transcoders.
         counted: Where MLPs are replaced, (sequences, positions).
         replaced: At which layers.
+        cut: `Transcoders.cut` of the counted tokens, as the model itself reads them.
     """
 
-    def __init__(self, model: ReplacementModel, counted: Tensor, replaced: Collection[int]) -> None:
-        self._model, self._counted, self._replaced = model, counted, replaced
+    def __init__(
+        self,
+        model: ReplacementModel,
+        counted: Tensor,
+        replaced: Collection[int],
+        cut: Tensor | None = None,
+    ) -> None:
+        self._model, self._counted, self._replaced, self._cut = model, counted, replaced, cut
         self._written: dict[int, Tensor] = {}
 
     @property
@@ -39,7 +47,8 @@ class Reconstruction:
         return found
 
     def _read(self, tensor: Tensor, hook: Any, layer: int) -> None:
-        for target, part in reconstruct(self._model, layer, tensor[self._counted]).items():
+        x = tensor[self._counted]
+        for target, part in reconstruct(self._model, layer, x, self._cut).items():
             self._written[target] = self._written.get(target, 0) + part
 
     def _write(self, tensor: Tensor, hook: Any, layer: int) -> Tensor:
@@ -48,20 +57,23 @@ class Reconstruction:
         return changed
 
 
-def reconstruct(model: ReplacementModel, layer: int, x: Tensor) -> dict[int, Tensor]:
+def reconstruct(
+    model: ReplacementModel, layer: int, x: Tensor, cut: Tensor | None = None
+) -> dict[int, Tensor]:
     """What the features reading at a layer write, by the layer they write to.
 
     Args:
         model: The model with its transcoders.
         layer: The layer.
         x: What its features read, (tokens, d_model).
+        cut: `Transcoders.cut` of these tokens, (tokens,).
 
     Returns:
         (tokens, d_model) each; at the layer itself with bias and skip path.
     """
     t = model.transcoders
     own = t.layers[layer]
-    active = own.activate(own.pre_activations(x))
+    active = own.activate(own.pre_activations(x), cut)
     fired = (active != 0).any(0).nonzero()[:, 0]
     rows = own.decoder.rows(fired).to(active.dtype)
     parts = {target: active[:, fired] @ rows[:, j] for j, target in enumerate(t.writes(layer))}
@@ -72,6 +84,9 @@ def reconstruct(model: ReplacementModel, layer: int, x: Tensor) -> dict[int, Ten
 @torch.no_grad()
 def logits_under(model: ReplacementModel, batch: Batch, replaced: Collection[int]) -> Tensor:
     """Logits (sequences, positions, vocab) with the MLPs of some layers replaced."""
-    counted = batch.counted.to(model.device)
-    under = Reconstruction(model, counted, replaced)
+    counted, t = batch.counted.to(model.device), model.transcoders
+    cut = None
+    if replaced and t.joint_k is not None:  # Where layers are replaced the later are not known.
+        cut = t.cut(read(model, batch, t.input_hook, t.output_hook)[0])
+    under = Reconstruction(model, counted, replaced, cut)
     return model.run(batch.token_ids.to(model.device), under.hooks if replaced else ())

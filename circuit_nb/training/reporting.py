@@ -191,10 +191,11 @@ def _reconstructed(model: ReplacementModel, batches: Sequence[Batch]) -> tuple[F
         inputs, outputs = read(model, batch, t.input_hook, t.output_hook)
         tokens += len(inputs[0])
         made: dict[int, Tensor] = {}
+        cut = t.cut(inputs)
         for i, x in enumerate(inputs):
-            active = t.layers[i].activate(t.layers[i].pre_activations(x))
+            active = t.layers[i].activate(t.layers[i].pre_activations(x), cut)
             fired[i, : active.shape[1]] += (active != 0).sum(0).cpu().numpy()
-            for target, part in reconstruct(model, i, x).items():
+            for target, part in reconstruct(model, i, x, cut).items():
                 made[target] = made.get(target, 0) + part.float()
             wanted = outputs[i].double()
             error[i] += float((made.pop(i) - wanted).pow(2).sum())

@@ -14,7 +14,7 @@ from torch import Tensor
 from circuit_nb.files import shown
 from circuit_nb.hub.set_config import listed_files, read_config
 from circuit_nb.transcoders.lazy_files import Encoder, NpzFile, OnDisk, SafetensorsFile, open_file
-from circuit_nb.transcoders.scope_file import DECODER, THRESHOLD, ScopeLayer
+from circuit_nb.transcoders.scope_file import DECODER, RANK, THRESHOLD, ScopeLayer
 from circuit_nb.transcoders.stacked_file import StackedLayer
 from circuit_nb.transcoders.transcoder import LayerTranscoder, Transcoders
 
@@ -33,6 +33,7 @@ class Format:
     b_dec: str
     threshold: str
     skip: str
+    rank: str = ""
     suffix: str = ".safetensors"
     transposed: bool = False
     """Encoder stored as (d_model, features), skip path as x @ W rather than x @ W.T."""
@@ -70,11 +71,13 @@ class Format:
             "b_dec": self.b_dec,
             "threshold": self.threshold,
             "W_skip": self.skip,
+            "rank": self.rank,
         }
         stored = {field: name.format(i=layer) for field, name in names.items()}
         stored = {field: name for field, name in stored.items() if name in file.names}
         n, d = (_length(file, stored[field], layer) for field in ("b_enc", "b_dec"))
-        shapes = {"b_enc": (n,), "b_dec": (d,), "threshold": (n,), "W_skip": (d, d)}
+        shapes = {"b_enc": (n,), "b_dec": (d,), "W_skip": (d, d)}
+        shapes |= {"threshold": (n,), "rank": (n,)}
         beside = file
         if self.decoder_file:
             beside = open_file(file.path.with_name(self.decoder_file.format(i=layer)))
@@ -118,6 +121,7 @@ FORMATS = (
         b_dec="b_D.{i}",
         threshold=THRESHOLD,
         skip="",
+        rank=RANK,
         transposed=True,
         rectified=True,
         stacked=ScopeLayer,
@@ -212,6 +216,7 @@ def open_transcoders(
             scan=config.get("scan"),
             source=str(folder),
             config=config,
+            joint_k=config.get("joint_k"),
         )
     except ValueError as error:
         raise ValueError(f"{shown(folder)}: {error}") from error

@@ -5,8 +5,9 @@ features), and for each layer that is written `W_D.{i}` (layers up to i, feature
 `b_D.{i}` (d_model,). With the factors f and g, sqrt(d_model) over the average norm of inputs and
 outputs, features are f W_E x + b_E, kept where they exceed their thresholds, and outputs are
 1 / g (W_D a + b_D) (`CrossLayerTranscoder.encode`, `.decode`,
-`.standardize_parameters_of_dataset_norm`). Where thresholds are of activations times the norm of
-their decoders (`decoder_norm_per_feature`), they are divided by it.
+`.standardize_parameters_of_dataset_norm`). Where activations are judged times the norm of their
+decoders (`decoder_norm_per_feature`), thresholds are divided by it, and TopK compares them times
+it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from circuit_nb.transcoders.stacked_file import within
 THRESHOLD = "activation_function.log_jumprelu_threshold"
 DECODER = "W_D"
 """What the decoder of a layer, whose parts lie in several tensors, is called here."""
+RANK = "rank"
+"""What is called here what TopK compares activations times (`LayerTranscoder.rank`): nothing that
+lies in the file."""
 
 
 class ScopeLayer(SafetensorsFile):
@@ -51,6 +55,7 @@ class ScopeLayer(SafetensorsFile):
         self.layer, self.n = layer, layer + n_written
         self._norms = tuple(_names(config.get(key)) for key in ("input_norms", "output_norms"))
         self._gated = bool(config.get("decoder_norm_gates"))
+        self._ranked = config.get("activation") == "topk"
         wanted = {f"{DECODER}.{i}" for i in self._written}
         wanted |= {name for names in self._norms for name in names[layer : self.n]}
         if missing := sorted(wanted - self.names):
@@ -58,8 +63,8 @@ class ScopeLayer(SafetensorsFile):
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """Names of the tensors in it, and of the decoder."""
-        return super().names | {DECODER}
+        """Names of the tensors in it, and of what is made of them."""
+        return super().names | {DECODER} | ({RANK} if self._ranked else set())
 
     @property
     def _written(self) -> range:
@@ -100,6 +105,8 @@ class ScopeLayer(SafetensorsFile):
             if len(inner) != 1 or len(first := inner.pop()) != 2:
                 raise ValueError(f"{shown(self.path)}: the decoders {DECODER}.* are not alike.")
             return (first[0], len(self._written), first[1])
+        if name == RANK:
+            return self.shape("b_E")
         if name in ("W_E", "b_E", THRESHOLD):
             return within(self, name, super().shape(name), self.n)
         return super().shape(name)
@@ -110,13 +117,15 @@ class ScopeLayer(SafetensorsFile):
 
     def holds_numbers(self, name: str) -> bool:
         """Whether a tensor is of a type that is read."""
-        parts = [f"{DECODER}.{i}" for i in self._written] if name == DECODER else [name]
+        parts = [f"{DECODER}.{i}" for i in self._written] if name in (DECODER, RANK) else [name]
         return all(super(ScopeLayer, self).holds_numbers(part) for part in parts)
 
     def read(self, name: str) -> Tensor:
         """A whole tensor of this layer, but the decoder."""
         if name.startswith("b_D."):
             return super().read(name) / self._out[0]
+        if name == RANK:
+            return self._into * self._decoder_norms().expand(self.shape(RANK))
         tensor = self._file.get_slice(name)[self.layer]
         if name == "W_E":
             return tensor

@@ -31,6 +31,8 @@ class LayerTranscoder:
 
     The activation function is TopK if `k` is given, JumpReLU if `threshold` is, else ReLU. TopK
     keeps the k largest pre-activations, negative ones too (circuit-tracer), unless `rectified`.
+    Where a set chooses among all layers at once (`Transcoders.joint_k`), what a token's features
+    must reach, its cut, is given with what they read.
     """
 
     W_enc: Tensor | Encoder
@@ -48,6 +50,8 @@ class LayerTranscoder:
     k: int | None = None
     rectified: bool = False
     """Whether TopK chooses among what ReLU leaves (sparsify)."""
+    rank: Tensor | None = None
+    """(features,), in float32: TopK compares pre-activations times this; 1 if None."""
 
     def to(
         self,
@@ -69,6 +73,8 @@ class LayerTranscoder:
             for name in ("W_enc", "b_enc", "b_dec", "threshold", "W_skip")
             if isinstance(tensor := getattr(self, name), Tensor)
         }
+        if self.rank is not None:
+            moved["rank"] = self.rank.to(device)
         if isinstance(self.W_enc, Encoder):
             moved["W_enc"] = self.W_enc.to(device, dtype, keep=keep_encoder)
         if isinstance(self.decoder, (InMemory, OnDisk)):
@@ -86,18 +92,39 @@ class LayerTranscoder:
             return self.W_enc[features.to(self.W_enc.device)]
         return self.W_enc.rows(features)
 
-    def activate(self, pre: Tensor) -> Tensor:
-        """The activation function, (…, features) to the same shape."""
+    def compared(self, pre: Tensor, indices: Tensor | None = None) -> Tensor:
+        """What TopK compares pre-activations by; of all features, or (…, n) of those at `indices`.
+
+        Without a `rank` these are the pre-activations themselves.
+        """
+        if self.rank is None:
+            return pre
+        return pre.float() * (self.rank if indices is None else self.rank[indices])
+
+    def activate(self, pre: Tensor, cut: Tensor | None = None) -> Tensor:
+        """The activation function, (…, features) to the same shape.
+
+        Args:
+            pre: Pre-activations.
+            cut: (…,), of the same tokens, where the set chooses among all layers at once
+                (`Transcoders.cut`).
+        """
+        if cut is not None:
+            return _reaching(pre, self.compared(pre), cut[..., None])
         if self.k is not None:
             some = pre.relu() if self.rectified else pre
-            kept = some.topk(min(self.k, pre.shape[-1]), dim=-1)
-            return torch.zeros_like(pre).scatter(-1, kept.indices, kept.values)
+            kept = self.compared(some).topk(min(self.k, pre.shape[-1]), dim=-1).indices
+            return torch.zeros_like(pre).scatter(-1, kept, some.gather(-1, kept))
         if self.threshold is not None:
             return pre * (pre > self.threshold)
         return pre.relu()
 
     def of_features(
-        self, x: Tensor, indices: Tensor, correction: Tensor | float = 0.0
+        self,
+        x: Tensor,
+        indices: Tensor,
+        correction: Tensor | float = 0.0,
+        cut: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Pre-activation and activation of one feature for each row, in float32.
 
@@ -106,6 +133,7 @@ class LayerTranscoder:
             indices: Feature index of each of the n rows, (n,).
             correction: Added to the pre-activations before the activation function, (n,): what
                 `pre_activations` said of the same x beyond what this says. TopK needs none.
+            cut: As for `activate`, of each row, (…, n).
 
         Returns:
             Two tensors of shape (…, n).
@@ -120,6 +148,8 @@ class LayerTranscoder:
         rows = self.encoder_rows(indices)
         wide = (x.to(rows.dtype).float() * rows.float()).sum(-1) + self.b_enc[indices].float()
         pre = wide.to(rows.dtype).float() + correction
+        if cut is not None:
+            return pre, _reaching(pre, self.compared(pre, indices), cut)
         if self.threshold is not None:
             return pre, torch.where(pre > self.threshold[indices].float(), pre, 0.0)
         return pre, pre.relu()
@@ -129,6 +159,11 @@ class LayerTranscoder:
         if self.W_skip is None:
             return torch.zeros_like(x)
         return x.to(self.W_skip.dtype) @ self.W_skip.T
+
+
+def _reaching(pre: Tensor, compared: Tensor, cut: Tensor) -> Tensor:
+    """Pre-activations that are above zero and reach their token's cut, else 0."""
+    return pre * ((pre > 0) & (compared >= cut.to(pre.device)))
 
 
 @dataclass(frozen=True)
@@ -155,6 +190,9 @@ class Transcoders:
     revision: str | None = None
     """Commit of the Hub repository it comes from."""
     config: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    joint_k: int | None = None
+    """How many features TopK keeps at a token among those of all layers that are above zero; None
+    where every layer chooses for itself."""
 
     def __post_init__(self) -> None:
         for name, value, valid in (
@@ -167,6 +205,12 @@ class Transcoders:
             raise ValueError("The transcoder set has no layers; give one transcoder a layer.")
         for i, layer in enumerate(self.layers):
             self._check_shapes(i, layer)
+        of_layers = any(layer.k is not None or layer.threshold is not None for layer in self.layers)
+        if self.joint_k is not None and (self.joint_k < 1 or of_layers):
+            raise ValueError(
+                f"joint_k is {self.joint_k}; give 1 or more, and neither k nor thresholds beside "
+                "it: features are chosen among all layers, or by each layer."
+            )
 
     def _check_shapes(self, i: int, layer: LayerTranscoder) -> None:
         for name, vector in (("b_enc", layer.b_enc), ("b_dec", layer.b_dec)):
@@ -184,6 +228,8 @@ class Transcoders:
             "decoder": (layer.decoder.shape, (features, len(self.writes(i)), self.d_model)),
             "b_dec": ((d_model,), (self.d_model,)),
         }
+        if layer.rank is not None:
+            wanted["rank"] = (tuple(layer.rank.shape), (features,))
         if layer.threshold is not None:
             wanted["threshold"] = (tuple(layer.threshold.shape), (features,))
         if layer.W_skip is not None:
@@ -194,7 +240,7 @@ class Transcoders:
                     f"The {name} of the transcoder for layer {i} has shape {tuple(shape)}, "
                     f"expected {expected}; the files do not belong to one set."
                 )
-        for name in ("b_enc", "b_dec", "threshold"):
+        for name in ("b_enc", "b_dec", "threshold", "rank"):
             vector = getattr(layer, name)
             if vector is not None and vector.isnan().any():
                 raise ValueError(f"The {name} of the transcoder for layer {i} holds NaN.")
@@ -212,6 +258,28 @@ class Transcoders:
             for layer, device in zip(self.layers, devices, strict=True)
         )
         return replace(self, layers=tuple(layers))
+
+    def cut(self, reads: Sequence[Tensor]) -> Tensor | None:
+        """What features must reach at each token where they are chosen among all layers.
+
+        It lies halfway between the last that is kept and the first that is not, so that sums made
+        in another order choose the same.
+
+        Args:
+            reads: What the features of each layer read, by layer, each (…, d_model).
+
+        Returns:
+            (…,), in float32; None where every layer chooses for itself.
+        """
+        if self.joint_k is None:
+            return None
+        first_out = min(self.joint_k, sum(len(layer.b_enc) for layer in self.layers)) + 1
+        best = torch.zeros(*reads[0].shape[:-1], first_out, device=reads[0].device)
+        for layer, x in zip(self.layers, reads, strict=True):
+            found = layer.compared(layer.pre_activations(x)).float()
+            own = found.topk(min(first_out, found.shape[-1]), dim=-1).values
+            best = torch.cat([best, own.to(best.device)], -1).topk(first_out, dim=-1).values
+        return best[..., -2:].mean(-1)
 
     @property
     def encoder_weights(self) -> int:

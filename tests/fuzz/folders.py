@@ -139,6 +139,8 @@ def _sets() -> tuple[tuple[str, dict[str, Any], dict[str, Tensors]], ...]:
         "sae_type": "clt", "act_fn": "jumprelu", "norm_activation": "dataset-wise", "top_k": 3,
         "hook_points_in": hooks[0], "hook_points_out": hooks[1],
     }  # fmt: skip
+    joint = {**said, "act_fn": "layertopk"}
+    chosen = {name: array for name, array in llama.items() if not name.startswith("activation_")}
     forged = {"n_layers": n, "cross_layer_decoders": True, "model_name": "ann/model"}
     return (
         (name, config, plain),
@@ -147,6 +149,7 @@ def _sets() -> tuple[tuple[str, dict[str, Any], dict[str, Tensors]], ...]:
         (name, config, scope_2),
         ("clt_cfg.json", forged, {"clt_weights.safetensors": forge}),
         ("config.json", said, {"sae_weights.safetensors": llama}),
+        ("config.json", joint, {"sae_weights.safetensors": chosen}),
     )
 
 
@@ -185,8 +188,9 @@ def transcoders(folder: Path, draw: random.Random) -> Callable[[], object]:
         opened = open_transcoders(folder)
         assert opened.scan is None or isinstance(opened.scan, str | list)
         x = torch.ones(3, opened.d_model)
+        cut = opened.cut([x] * opened.n_layers)
         for layer in opened.layers:
-            activations = layer.activate(layer.pre_activations(x))
+            activations = layer.activate(layer.pre_activations(x), cut)
             every = torch.arange(min(50, len(layer.b_enc)))
             rows = layer.decoder.rows(every.flip(0))
             for tensor in (activations, rows, layer.skip(x), layer.encoder_rows(every)):

@@ -28,7 +28,7 @@ MODEL = GOLDEN / "llama-plt-skip" / "model"
 WEIGHTS = "sae_weights.safetensors"
 
 
-@pytest.mark.parametrize("name", ["jumprelu", "folded", "topk", "relu"])
+@pytest.mark.parametrize("name", sorted(path.name for path in WRITTEN.iterdir()))
 def test_activations_and_outputs_are_those_of_its_own_code(name: str) -> None:
     expected = load_file(WRITTEN / name / "expected.safetensors")
     ours = open_transcoders(WRITTEN / name)
@@ -36,10 +36,15 @@ def test_activations_and_outputs_are_those_of_its_own_code(name: str) -> None:
     assert (ours.input_hook, ours.output_hook) == ("hook_resid_mid", "hook_mlp_out")
     x, some = expected["x"], torch.tensor([13, 2, 7])
     made = torch.stack([layer.b_dec.expand(len(x), -1) for layer in ours.layers], 1)
+    cut = ours.cut([x[:, i] for i in range(4)])
+    assert (cut is None) == (not name.startswith("layertopk"))
     for i, layer in enumerate(ours.layers):
-        active = layer.activate(layer.pre_activations(x[:, i]))
+        active = layer.activate(layer.pre_activations(x[:, i]), cut)
         torch.testing.assert_close(active, expected["acts"][:, i], atol=1e-5, rtol=1e-5)
         rows = layer.decoder.rows(torch.arange(16))
+        own_cut = None if cut is None else cut[:, None]
+        _, single = layer.of_features(x[:, i, None].expand(-1, 3, -1), some, cut=own_cut)
+        torch.testing.assert_close(single, expected["acts"][:, i, some], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(layer.decoder.rows(some), rows[some])
         torch.testing.assert_close(layer.encoder_rows(some), layer.W_enc.whole()[some])  # type: ignore[union-attr]
         for offset, written in enumerate(ours.writes(i)):
@@ -58,7 +63,10 @@ def test_graphs_are_computed_from_them() -> None:
     [
         ({"sae_type": "crosscoder"}, "sae_type 'crosscoder'; of its kinds clt"),
         ({"act_fn": "batchlayertopk"}, "convert it to jumprelu"),
-        ({"act_fn": "topk"}, "convert it to jumprelu"),
+        ({"act_fn": "batchtopk"}, "convert it to jumprelu"),
+        ({"act_fn": "topk", "top_k": None}, "says activation: topk; add k"),
+        ({"act_fn": "layertopk", "top_k": "5"}, "joint_k '5'; give a whole number"),
+        ({"act_fn": "layertopk", "top_k": 5}, "neither k nor thresholds"),
         ({"norm_activation": "token-wise"}, "dataset-wise and inference are read"),
         ({"hook_points_in": None}, "hook_points_in"),
         ({"hook_points_in": ["blocks.0.hook_resid_mid"]}, "1 inputs and 4 outputs"),

@@ -92,7 +92,7 @@ def _cards(
             else {}
         )
     cards: dict[Key, FeatureCard] = {}
-    for layer, tally in enumerate(reading.tallies):
+    for layer, tally in enumerate(reading.given_up()):
         for each in tally.found():
             promotes, suppresses = told.get((layer, each.feature), ((), ()))
             card = FeatureCard(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,7 +20,7 @@ from circuit_nb.files import check_writable, said, shown, write_tensors
 from circuit_nb.model.padding import alike
 from circuit_nb.model.replacement import Hook, ReplacementModel
 
-_TOKENS = 2048
+_TOKENS = 1024
 """Tokens read at once, at most."""
 _VALUES = 2**24
 """Activations of a layer that are looked at together, at most."""
@@ -136,6 +136,11 @@ class Reading:
         words = self._words[piece]
         # Most are 0: one object stands for all of those.
         return Example(words, tuple(value or 0.0 for value in activations[: len(words)]))
+
+    def given_up(self) -> Iterator[Tally]:
+        """What was found at each layer, which is not kept here any longer."""
+        while self.tallies:
+            yield self.tallies.pop(0)
 
     def end(self) -> None:
         """All texts were read."""

@@ -23,8 +23,8 @@ all of them they hold at most."""
 STEPS = ((0.3, 2.6, 0.55), (0.08, 1.5, 0.4), (0.0, 0.8, 0.16))
 """Steps of an edge's strength: from which share of the strongest, its width, its opacity."""
 PATH_WIDTH, PATH_OPACITY = 5.0, 0.9
-SAMPLES = 12
-"""Points of a curve that words keep away from."""
+SPACING = 5.0
+"""Between the points of a curve that words keep away from, pixels: less than half a line's height."""
 
 
 def curve(start: tuple[float, float], end: tuple[float, float]) -> str:
@@ -42,9 +42,9 @@ def curve(start: tuple[float, float], end: tuple[float, float]) -> str:
 
 
 def points_along(start: tuple[float, float], end: tuple[float, float]) -> npt.NDArray[np.float64]:
-    """Points on an edge, (SAMPLES, 2)."""
+    """Points on an edge about `SPACING` pixels apart, (count, 2)."""
     (x0, y0), (x1, y1) = start, end
-    t = np.linspace(0, 1, SAMPLES)
+    t = np.linspace(0, 1, 2 + int((abs(x1 - x0) + abs(y1 - y0)) / SPACING))
     eased = t * t * (3 - 2 * t)  # of a cubic curve with upright ends
     return np.stack([x0 + (x1 - x0) * eased, y0 + (y1 - y0) * (1.5 * t - 1.5 * t**2 + t**3)], 1)
 

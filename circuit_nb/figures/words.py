@@ -18,6 +18,8 @@ FAR, STEP = 170.0, 13.0
 """How far from its node a word may stand, and in which steps places are tried, pixels."""
 LEADER = 16.0
 """A word further from its node than this has a line to it."""
+CROSSED = 25.0
+"""What it costs a word to be crossed by a path: as much as to stand some thirty pixels away."""
 
 Boxes: TypeAlias = npt.NDArray[np.float64]
 """(count, 4): left, bottom, right, top, pixels."""
@@ -139,7 +141,8 @@ class Words:
         free = inside & ~_meet(boxes, self._nodes).any(axis=1)
         if not free.any():
             return None
-        cost = shifts[:, 2] + 1.5 * _hold(boxes, self._avoid).sum(axis=1) + 3.0 * (len(lines) - 1)
+        held = _hold(boxes, self._avoid).sum(axis=1)
+        cost = shifts[:, 2] + CROSSED * (held > 0) + 0.5 * held + 3.0 * (len(lines) - 1)
         best = int(np.where(free, cost, np.inf).argmin())
         return float(cost[best]), _word(wish, lines, boxes[best], (x, y), gap)
 

@@ -25,7 +25,7 @@ from real import NAMES, real_graph
 
 from circuit_nb import figures
 from circuit_nb.analysis import paths, story
-from circuit_nb.figures.edges import BACKGROUND_EDGES, background, selected_edges
+from circuit_nb.figures.edges import BACKGROUND_EDGES, background, selected_edges, steps_of
 from circuit_nb.figures.graph import ORDER, scene_traces
 from circuit_nb.figures.measures import Measures
 from circuit_nb.figures.scene import Scene
@@ -249,6 +249,28 @@ def test_words_lie_inside_and_on_nothing(name: str, width: int) -> None:
     assert view.graph.number(TargetNode(0)) in named
     on_path = {view.graph.number(n) for n in scene.paths[0].nodes[1:]}
     assert on_path <= named
+
+
+def _crossed(scene: Scene) -> int:
+    """How many words a highlighted path runs through, by more than their margin."""
+    view, at = scene.view, np.stack([scene.view.placement.x, scene.view.placement.y], axis=1)
+    sources, targets = steps_of(view, scene.paths)
+    t = np.linspace(0, 1, 400)[:, None, None]
+    # A cubic curve with upright ends: x eases, y hastens.
+    eased = np.concatenate([t * t * (3 - 2 * t), 1.5 * t - 1.5 * t**2 + t**3], axis=2)
+    points = (at[sources] + (at[targets] - at[sources]) * eased).reshape(-1, 2)
+    boxes = [np.array(word.box) + (2, 2, -2, -2) for word in scene.standing.words]
+    return sum(((points > b[:2]) & (points < b[2:])).all(axis=1).any() for b in boxes)
+
+
+def test_hardly_a_word_is_crossed_by_a_path() -> None:
+    """One in eight was, where a path was a dozen points to the words, however long it is."""
+    scenes: list[Scene] = []
+    for name, width in itertools.product(NAMES, (950, 1366, 1920)):
+        scene, told = scene_of(name, width), story(*real_graph(name), top_k=1, ways=2)
+        on_paths = frozenset(n for path in told for n in path.nodes)
+        scenes.append(replace(scene, view=replace(scene.view, always=on_paths), paths=(*told,)))
+    assert sum(map(_crossed, scenes)) <= 0.05 * sum(len(s.standing.words) for s in scenes)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -24,7 +24,7 @@ STEPS = ((0.3, 2.6, 0.55), (0.08, 1.5, 0.4), (0.0, 0.8, 0.16))
 """Steps of an edge's strength: from which share of the strongest, its width, its opacity."""
 PATH_WIDTH, PATH_OPACITY = 5.0, 0.9
 SPACING = 5.0
-"""Between the points of a curve that words keep away from, pixels: less than half a line's height."""
+"""Between the points of a curve that words keep away from, pixels: less than half a line."""
 
 
 def curve(start: tuple[float, float], end: tuple[float, float]) -> str:

@@ -51,22 +51,28 @@ function render({ model, el }) {
     list.innerHTML = model.get("html");
     open(Boolean(input.value.trim()) && Boolean(model.get("html")));
     mark(items().length ? 0 : -1);
+  const asked = (query) => {
+    model.set("query", query);
+    model.save_changes();
+  };
+  // What is asked again after this is a change, and so is what comes back.
+  const leave = () => {
+    open(false);
+    asked("");
+  };
   };
   const choose = (item) => {
     if (!item) return;
     model.send({ key: item.dataset.key });
     input.value = "";
-    open(false);
-  };
-  const ask = () => {
-    model.set("query", input.value);
-    model.save_changes();
+    leave();
+  const ask = () => (model.get("query") === input.value ? draw() : asked(input.value));
   };
   input.addEventListener("input", () => {
     clearTimeout(waiting);
     waiting = setTimeout(ask, 120);
   });
-  input.addEventListener("focus", () => { if (input.value.trim()) draw(); });
+  input.addEventListener("focus", () => { if (input.value.trim()) ask(); });
   input.addEventListener("blur", () => setTimeout(() => open(false), 150));
   input.addEventListener("keydown", (event) => {
     const count = items().length;
@@ -77,7 +83,7 @@ function render({ model, el }) {
       event.preventDefault();
       if (!list.hidden) choose(items()[at]);
     } else if (event.key === "Escape") {
-      open(false);
+      leave();
     }
   });
   list.addEventListener("mousedown", (event) => {

@@ -115,6 +115,11 @@ def test_why_and_whether_it_is_true(reader: Reader) -> None:
     via = connections.locator("td[data-key]").first
     via.wait_for()
     via.click()
+    for _ in range(2):  # and the same again
+        field.fill("California")
+        wait_until(lambda: listed.first.is_visible(), told="what was found before")
+        field.press("Escape")
+        wait_until(lambda: not listed.first.is_visible(), told="closed")
     attention = reader.panel("attention")
     attention.wait_for(state="visible")
     attention.locator('rect[data-key^="head-"]').first.wait_for()

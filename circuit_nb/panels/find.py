@@ -12,7 +12,7 @@ from circuit_nb.figures.style import html_text, shorten
 from circuit_nb.graph import ErrorNode, Feature, TokenNode
 from circuit_nb.panels.base import Drawing, Panel, lines
 from circuit_nb.panels.finding import Found, find
-from circuit_nb.panels.page import STYLE
+from circuit_nb.panels.page import KEYS, STYLE
 from circuit_nb.panels.session import Session
 
 HINT = "find a node or feature: by label, token, what it promotes, a text, or layer/index"
@@ -23,7 +23,6 @@ function render({ model, el }) {
   const name = "cnb-found-" + (made += 1);
   const box = document.createElement("div");
   box.className = "cnb cnb-find";
-  box.setAttribute("data-lm-suppress-shortcuts", "true");
   box.innerHTML = `<input type="search" role="combobox" aria-autocomplete="list"
     aria-expanded="false" aria-controls="${name}" autocomplete="off" spellcheck="false">
     <div class="cnb-found" role="listbox" id="${name}" hidden></div>`;
@@ -110,7 +109,7 @@ class Finder(anywidget.AnyWidget):
         on_choice: Called with the key of what is chosen.
     """
 
-    _esm = _SCRIPT
+    _esm = KEYS + _SCRIPT
     _css = STYLE
     hint = traitlets.Unicode(HINT).tag(sync=True)
     """What it is for; up to a colon, the empty field says it."""

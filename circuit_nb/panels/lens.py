@@ -14,7 +14,7 @@ import anywidget
 import traitlets
 
 from circuit_nb.figures.style import BODY, FONT, POSITIVE
-from circuit_nb.panels.page import INK, PAPER
+from circuit_nb.panels.page import INK, KEYS, PAPER
 
 NARROWEST = 640
 """A picture is laid out for this width at least, pixels; in a narrower place it scrolls."""
@@ -62,7 +62,7 @@ class Lens(anywidget.AnyWidget):
         zooms: Whether there is a plot to zoom; otherwise there is the button for the window alone.
     """
 
-    _esm = _SCRIPT
+    _esm = KEYS + _SCRIPT
     _css = _CSS
     over = traitlets.List(traitlets.Any()).tag(sync=True)
     """Plotly shapes drawn over the plot's own: paths, circles, and words as labels of paths."""

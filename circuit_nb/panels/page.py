@@ -184,7 +184,28 @@ STYLE = f"""
 .cnb-panel .widget-inline-hbox, .cnb-panel .widget-box, .cnb-panel .widget-html-content {{
   min-width: 0; }}
 """
-"""The style sheet of every panel; colours of text follow the notebook's theme."""
+"""The style sheet of every panel; colours of text follow the notebook's theme.
+
+What notebooks say of every element or button it says itself: JupyterLab 3 and Notebook 6 size boxes
+in two other ways, JupyterLab 4 gives buttons its own corners, JupyterLab 3 cuts widgets at their
+edge.
+"""
+
+KEYS = """
+// A key typed in a panel is the panel's. Notebook 7 takes keys before a panel sees them, and asks
+// the focused element alone. With Ctrl, Alt or Meta they are the notebook's, as is Shift+Enter.
+function ownKeys(event) {
+  if (!event.target.closest?.(".cnb-panel")) return;
+  const theirs = event.ctrlKey || event.altKey || event.metaKey
+    || (event.shiftKey && event.key === "Enter");
+  event.target.toggleAttribute("data-lm-suppress-shortcuts", !theirs);
+}
+if (!window.cnbKeys) {
+  window.cnbKeys = true;
+  window.addEventListener("keydown", ownKeys, { capture: true });
+}
+"""
+"""Begins the script of every widget that takes keys."""
 
 _SCRIPT = """
 const ARROWS = { ArrowUp: "up", ArrowDown: "down", ArrowLeft: "left", ArrowRight: "right" };
@@ -192,8 +213,6 @@ const ARROWS = { ArrowUp: "up", ArrowDown: "down", ArrowLeft: "left", ArrowRight
 function render({ model, el }) {
   const box = document.createElement("div");
   box.className = "cnb";
-  // JupyterLab would take arrows and letters for commands to its notebook.
-  box.setAttribute("data-lm-suppress-shortcuts", "true");
   el.append(box);
   const all = () => [...box.querySelectorAll("[data-key]")];
   const find = (key) => all().find((e) => e.dataset.key === key);
@@ -227,7 +246,7 @@ function render({ model, el }) {
   box.addEventListener("keydown", (event) => {
     const from = event.target.closest("[data-key]");
     if (!from || event.target.tagName === "SELECT") return;
-    if (event.key === "Enter" || event.key === " ") {
+    if ((event.key === "Enter" && !event.shiftKey) || event.key === " ") {
       event.preventDefault();
       report(event);
     } else if (ARROWS[event.key] && !event.altKey && !event.ctrlKey && !event.metaKey) {
@@ -302,7 +321,7 @@ class Clickable(anywidget.AnyWidget):
         measured: Whether `width` is to follow the width on the page.
     """
 
-    _esm = _SCRIPT
+    _esm = KEYS + _SCRIPT
     _css = STYLE
     html = traitlets.Unicode("").tag(sync=True)
     """What is shown."""

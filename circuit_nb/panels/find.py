@@ -50,6 +50,7 @@ function render({ model, el }) {
     list.innerHTML = model.get("html");
     open(Boolean(input.value.trim()) && Boolean(model.get("html")));
     mark(items().length ? 0 : -1);
+  };
   const asked = (query) => {
     model.set("query", query);
     model.save_changes();
@@ -59,14 +60,13 @@ function render({ model, el }) {
     open(false);
     asked("");
   };
-  };
   const choose = (item) => {
     if (!item) return;
     model.send({ key: item.dataset.key });
     input.value = "";
     leave();
-  const ask = () => (model.get("query") === input.value ? draw() : asked(input.value));
   };
+  const ask = () => (model.get("query") === input.value ? draw() : asked(input.value));
   input.addEventListener("input", () => {
     clearTimeout(waiting);
     waiting = setTimeout(ask, 120);
@@ -120,6 +120,7 @@ class Finder(anywidget.AnyWidget):
 
     def __init__(self, on_choice: Callable[[str], None]) -> None:
         super().__init__()
+        self.add_class("cnb-html")
         self._on_choice = on_choice
         self.on_msg(self._receive)
 

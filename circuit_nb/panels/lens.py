@@ -21,8 +21,9 @@ NARROWEST = 640
 
 _CSS = f"""
 .cnb-lens {{ display: flex; gap: 2px; font: {BODY}px/1 {FONT}; }}
-.cnb-lens button {{ width: 26px; height: 26px; padding: 0; border: 1px solid transparent;
-  border-radius: 4px; background: none; color: inherit; font-size: 15px; cursor: pointer; }}
+.cnb-lens button {{ box-sizing: border-box; width: 26px; height: 26px; padding: 0;
+  border: 1px solid transparent; border-radius: 4px; background: none; color: inherit;
+  font-size: 15px; cursor: pointer; }}
 .cnb-lens button:hover {{ background: rgba(128,128,128,.2); }}
 .cnb-lens button:focus-visible, .cnb-room.cnb-keyed:focus {{ outline: 2px solid {POSITIVE};
   outline-offset: -2px; }}

@@ -29,6 +29,10 @@ QUIET = "color-mix(in srgb, currentColor 72%, transparent)"
 """Text that stands back, still at 4.5 to 1 or more against the paper of any theme."""
 
 STYLE = f"""
+.cnb, .cnb :where(*), .cnb :where(*)::before {{ box-sizing: content-box; }}
+.cnb :where(button, input, select, table, textarea) {{ box-sizing: border-box; }}
+.cnb small {{ font-size: {SMALL}px; }}
+.cnb-panel .cnb-html {{ overflow: visible; }}
 .cnb {{ font: {BODY}px/1.45 {FONT}; color: var(--jp-ui-font-color1, inherit);
   --cnb-quiet: {QUIET}; }}
 .cnb-title {{ font: 600 {TITLE}px/1.3 {FONT}; margin: 2px 0 4px; overflow: hidden;
@@ -158,7 +162,7 @@ STYLE = f"""
 .cnb-box.cnb-off::before {{ opacity: 0; }}
 .cnb-box button, .cnb-box select {{ font: inherit; color: inherit; background: none; border: 0;
   margin: 0; cursor: pointer; position: relative; }}
-.cnb-name {{ padding: 2px 4px; line-height: 15px !important; text-align: center; width: 100%;
+.cnb .cnb-name {{ padding: 2px 4px; line-height: 15px !important; text-align: center; width: 100%;
   white-space: nowrap; overflow: hidden; border-radius: 6px; }}
 .cnb-off .cnb-name, .cnb-less .cnb-name {{ color: var(--cnb-quiet) !important; }}
 .cnb-off .cnb-name {{ text-decoration: line-through; }}
@@ -173,7 +177,7 @@ STYLE = f"""
   height: 100%; }}
 .cnb-menu:focus-within {{ outline: 2px solid {POSITIVE}; outline-offset: 1px; }}
 .cnb-foot option {{ color: CanvasText; background: Canvas; }}
-.cnb-switch {{ width: 24px; height: 14px; flex: 0 0 24px; padding: 0; border-radius: 7px;
+.cnb .cnb-switch {{ width: 24px; height: 14px; flex: 0 0 24px; padding: 0; border-radius: 7px;
   border: 1.5px solid currentColor !important; }}
 .cnb-switch i {{ position: absolute; top: 1.5px; left: 1.5px; width: 8px; height: 8px;
   border-radius: 50%; background: currentColor; }}
@@ -332,6 +336,7 @@ class Clickable(anywidget.AnyWidget):
 
     def __init__(self, on_click: Callable[[str], None], *, measured: bool = False) -> None:
         super().__init__(measured=measured)
+        self.add_class("cnb-html")
         self._on_click = on_click
         self.on_msg(self._receive)
 

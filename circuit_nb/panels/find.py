@@ -12,7 +12,7 @@ from circuit_nb.figures.style import html_text, shorten
 from circuit_nb.graph import ErrorNode, Feature, TokenNode
 from circuit_nb.panels.base import Drawing, Panel, lines
 from circuit_nb.panels.finding import Found, find
-from circuit_nb.panels.page import STYLE
+from circuit_nb.panels.page import KEYS, STYLE
 from circuit_nb.panels.session import Session
 
 HINT = "find a node or feature: by label, token, what it promotes, a text, or layer/index"
@@ -23,7 +23,6 @@ function render({ model, el }) {
   const name = "cnb-found-" + (made += 1);
   const box = document.createElement("div");
   box.className = "cnb cnb-find";
-  box.setAttribute("data-lm-suppress-shortcuts", "true");
   box.innerHTML = `<input type="search" role="combobox" aria-autocomplete="list"
     aria-expanded="false" aria-controls="${name}" autocomplete="off" spellcheck="false">
     <div class="cnb-found" role="listbox" id="${name}" hidden></div>`;
@@ -52,21 +51,27 @@ function render({ model, el }) {
     open(Boolean(input.value.trim()) && Boolean(model.get("html")));
     mark(items().length ? 0 : -1);
   };
+  const asked = (query) => {
+    model.set("query", query);
+    model.save_changes();
+  };
+  // What is asked again after this is a change, and so is what comes back.
+  const leave = () => {
+    open(false);
+    asked("");
+  };
   const choose = (item) => {
     if (!item) return;
     model.send({ key: item.dataset.key });
     input.value = "";
-    open(false);
+    leave();
   };
-  const ask = () => {
-    model.set("query", input.value);
-    model.save_changes();
-  };
+  const ask = () => (model.get("query") === input.value ? draw() : asked(input.value));
   input.addEventListener("input", () => {
     clearTimeout(waiting);
     waiting = setTimeout(ask, 120);
   });
-  input.addEventListener("focus", () => { if (input.value.trim()) draw(); });
+  input.addEventListener("focus", () => { if (input.value.trim()) ask(); });
   input.addEventListener("blur", () => setTimeout(() => open(false), 150));
   input.addEventListener("keydown", (event) => {
     const count = items().length;
@@ -77,7 +82,7 @@ function render({ model, el }) {
       event.preventDefault();
       if (!list.hidden) choose(items()[at]);
     } else if (event.key === "Escape") {
-      open(false);
+      leave();
     }
   });
   list.addEventListener("mousedown", (event) => {
@@ -104,7 +109,7 @@ class Finder(anywidget.AnyWidget):
         on_choice: Called with the key of what is chosen.
     """
 
-    _esm = _SCRIPT
+    _esm = KEYS + _SCRIPT
     _css = STYLE
     hint = traitlets.Unicode(HINT).tag(sync=True)
     """What it is for; up to a colon, the empty field says it."""
@@ -115,6 +120,7 @@ class Finder(anywidget.AnyWidget):
 
     def __init__(self, on_choice: Callable[[str], None]) -> None:
         super().__init__()
+        self.add_class("cnb-html")
         self._on_choice = on_choice
         self.on_msg(self._receive)
 

@@ -14,15 +14,16 @@ import anywidget
 import traitlets
 
 from circuit_nb.figures.style import BODY, FONT, POSITIVE
-from circuit_nb.panels.page import INK, PAPER
+from circuit_nb.panels.page import INK, KEYS, PAPER
 
 NARROWEST = 640
 """A picture is laid out for this width at least, pixels; in a narrower place it scrolls."""
 
 _CSS = f"""
 .cnb-lens {{ display: flex; gap: 2px; font: {BODY}px/1 {FONT}; }}
-.cnb-lens button {{ width: 26px; height: 26px; padding: 0; border: 1px solid transparent;
-  border-radius: 4px; background: none; color: inherit; font-size: 15px; cursor: pointer; }}
+.cnb-lens button {{ box-sizing: border-box; width: 26px; height: 26px; padding: 0;
+  border: 1px solid transparent; border-radius: 4px; background: none; color: inherit;
+  font-size: 15px; cursor: pointer; }}
 .cnb-lens button:hover {{ background: rgba(128,128,128,.2); }}
 .cnb-lens button:focus-visible, .cnb-room.cnb-keyed:focus {{ outline: 2px solid {POSITIVE};
   outline-offset: -2px; }}
@@ -62,7 +63,7 @@ class Lens(anywidget.AnyWidget):
         zooms: Whether there is a plot to zoom; otherwise there is the button for the window alone.
     """
 
-    _esm = _SCRIPT
+    _esm = KEYS + _SCRIPT
     _css = _CSS
     over = traitlets.List(traitlets.Any()).tag(sync=True)
     """Plotly shapes drawn over the plot's own: paths, circles, and words as labels of paths."""

@@ -29,6 +29,10 @@ QUIET = "color-mix(in srgb, currentColor 72%, transparent)"
 """Text that stands back, still at 4.5 to 1 or more against the paper of any theme."""
 
 STYLE = f"""
+.cnb, .cnb :where(*), .cnb :where(*)::before {{ box-sizing: content-box; }}
+.cnb :where(button, input, select, table, textarea) {{ box-sizing: border-box; }}
+.cnb small {{ font-size: {SMALL}px; }}
+.cnb-panel .cnb-html {{ overflow: visible; }}
 .cnb {{ font: {BODY}px/1.45 {FONT}; color: var(--jp-ui-font-color1, inherit);
   --cnb-quiet: {QUIET}; }}
 .cnb-title {{ font: 600 {TITLE}px/1.3 {FONT}; margin: 2px 0 4px; overflow: hidden;
@@ -158,7 +162,7 @@ STYLE = f"""
 .cnb-box.cnb-off::before {{ opacity: 0; }}
 .cnb-box button, .cnb-box select {{ font: inherit; color: inherit; background: none; border: 0;
   margin: 0; cursor: pointer; position: relative; }}
-.cnb-name {{ padding: 2px 4px; line-height: 15px !important; text-align: center; width: 100%;
+.cnb .cnb-name {{ padding: 2px 4px; line-height: 15px !important; text-align: center; width: 100%;
   white-space: nowrap; overflow: hidden; border-radius: 6px; }}
 .cnb-off .cnb-name, .cnb-less .cnb-name {{ color: var(--cnb-quiet) !important; }}
 .cnb-off .cnb-name {{ text-decoration: line-through; }}
@@ -173,7 +177,7 @@ STYLE = f"""
   height: 100%; }}
 .cnb-menu:focus-within {{ outline: 2px solid {POSITIVE}; outline-offset: 1px; }}
 .cnb-foot option {{ color: CanvasText; background: Canvas; }}
-.cnb-switch {{ width: 24px; height: 14px; flex: 0 0 24px; padding: 0; border-radius: 7px;
+.cnb .cnb-switch {{ width: 24px; height: 14px; flex: 0 0 24px; padding: 0; border-radius: 7px;
   border: 1.5px solid currentColor !important; }}
 .cnb-switch i {{ position: absolute; top: 1.5px; left: 1.5px; width: 8px; height: 8px;
   border-radius: 50%; background: currentColor; }}
@@ -184,7 +188,28 @@ STYLE = f"""
 .cnb-panel .widget-inline-hbox, .cnb-panel .widget-box, .cnb-panel .widget-html-content {{
   min-width: 0; }}
 """
-"""The style sheet of every panel; colours of text follow the notebook's theme."""
+"""The style sheet of every panel; colours of text follow the notebook's theme.
+
+What notebooks say of every element or button it says itself: JupyterLab 3 and Notebook 6 size boxes
+in two other ways, JupyterLab 4 gives buttons its own corners, JupyterLab 3 cuts widgets at their
+edge.
+"""
+
+KEYS = """
+// A key typed in a panel is the panel's. Notebook 7 takes keys before a panel sees them, and asks
+// the focused element alone. With Ctrl, Alt or Meta they are the notebook's, as is Shift+Enter.
+function ownKeys(event) {
+  if (!event.target.closest?.(".cnb-panel")) return;
+  const theirs = event.ctrlKey || event.altKey || event.metaKey
+    || (event.shiftKey && event.key === "Enter");
+  event.target.toggleAttribute("data-lm-suppress-shortcuts", !theirs);
+}
+if (!window.cnbKeys) {
+  window.cnbKeys = true;
+  window.addEventListener("keydown", ownKeys, { capture: true });
+}
+"""
+"""Begins the script of every widget that takes keys."""
 
 _SCRIPT = """
 const ARROWS = { ArrowUp: "up", ArrowDown: "down", ArrowLeft: "left", ArrowRight: "right" };
@@ -192,8 +217,6 @@ const ARROWS = { ArrowUp: "up", ArrowDown: "down", ArrowLeft: "left", ArrowRight
 function render({ model, el }) {
   const box = document.createElement("div");
   box.className = "cnb";
-  // JupyterLab would take arrows and letters for commands to its notebook.
-  box.setAttribute("data-lm-suppress-shortcuts", "true");
   el.append(box);
   const all = () => [...box.querySelectorAll("[data-key]")];
   const find = (key) => all().find((e) => e.dataset.key === key);
@@ -227,7 +250,7 @@ function render({ model, el }) {
   box.addEventListener("keydown", (event) => {
     const from = event.target.closest("[data-key]");
     if (!from || event.target.tagName === "SELECT") return;
-    if (event.key === "Enter" || event.key === " ") {
+    if ((event.key === "Enter" && !event.shiftKey) || event.key === " ") {
       event.preventDefault();
       report(event);
     } else if (ARROWS[event.key] && !event.altKey && !event.ctrlKey && !event.metaKey) {
@@ -302,7 +325,7 @@ class Clickable(anywidget.AnyWidget):
         measured: Whether `width` is to follow the width on the page.
     """
 
-    _esm = _SCRIPT
+    _esm = KEYS + _SCRIPT
     _css = STYLE
     html = traitlets.Unicode("").tag(sync=True)
     """What is shown."""
@@ -313,6 +336,7 @@ class Clickable(anywidget.AnyWidget):
 
     def __init__(self, on_click: Callable[[str], None], *, measured: bool = False) -> None:
         super().__init__(measured=measured)
+        self.add_class("cnb-html")
         self._on_click = on_click
         self.on_msg(self._receive)
 

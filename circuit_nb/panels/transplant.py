@@ -94,6 +94,7 @@ class Transplant:
         assert self._other is not None
         self._offered = self._offers(self._other)
         self.choice.options = tuple(self._offered)
+        self.choice.index = 0 if self._offered else None  # ipywidgets 8 chooses none by itself
         tokens = self.session.graph.tokens
         places = [(f"{token_text(t)} ({p})", p) for p, t in enumerate(tokens) if p]
         self.place.options = [(SAME_PLACE, 0), *places]

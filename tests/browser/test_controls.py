@@ -9,6 +9,15 @@ from conftest import PICTURES
 from reader import Reader, wait_until
 from serving import Server, browser_page, run_all
 
+FOREIGN = (
+    "* { box-sizing: border-box; } small { font-size: 92%; }",  # Notebook 6
+    "*, ::before, ::after { box-sizing: unset; } .lm-Widget { overflow: hidden; }",  # JupyterLab 3
+)
+"""What other notebooks' style sheets say of every element."""
+SIZES = """() => [...document.querySelectorAll('.cnb-explorer :is(.cnb, .cnb *, .cnb-lens button)')]
+  .filter((e) => e.getClientRects().length && !e.closest('svg, option'))
+  .map((e) => [e.className || e.tagName, e.offsetWidth, e.offsetHeight])"""
+
 
 @pytest.fixture(scope="module")
 def demo(lab: Server) -> Iterator[Reader]:
@@ -106,6 +115,11 @@ def test_a_feature_that_is_not_active_is_found_and_added(reader: Reader) -> None
     listed.filter(has_text="not active here").first.click()
     wait_until(lambda: reader.explorer.locator(".cnb-box-guest").count() == 1, told="a new box")
     reader.expect(lambda r: bool(r.probabilities()["after"]), "it is run")
+    for _ in range(2):  # and the same again
+        field.fill("California")
+        wait_until(lambda: listed.first.is_visible(), told="what was found before")
+        field.press("Escape")
+        wait_until(lambda: not listed.first.is_visible(), told="closed")
 
 
 def test_why_and_whether_it_is_true(reader: Reader) -> None:
@@ -131,3 +145,38 @@ def test_why_and_whether_it_is_true(reader: Reader) -> None:
     plot.locator(".scatterlayer").wait_for()
     room, drawn = (x.bounding_box() for x in (evidence, plot))
     assert room and drawn and drawn["x"] + drawn["width"] <= room["x"] + room["width"] + 1
+
+
+def test_other_notebooks_style_sheets_change_no_size(reader: Reader) -> None:
+    page = reader.page
+    field = reader.panel("find").get_by_role("combobox")
+    listed = reader.panel("find").locator('[role="option"]')
+    assert (
+        reader.box("Texas").get_by_role("switch").evaluate("e => getComputedStyle(e).borderRadius")
+        == "7px"
+    ), "JupyterLab 4 gives every button its own corners"
+    field.fill("California")
+    listed.first.wait_for()
+    before = page.evaluate(SIZES)
+    for rules in FOREIGN:
+        # First of all, as a notebook's own are.
+        sheet = page.evaluate_handle(
+            """(rules) => {
+              const sheet = document.createElement('style');
+              sheet.textContent = rules;
+              document.head.prepend(sheet);
+              return sheet;
+            }""",
+            rules,
+        )
+        try:
+            page.wait_for_timeout(500)
+            assert page.evaluate(SIZES) == before, rules
+            hit = """e => {
+              const { x, y, width, height } = e.getBoundingClientRect();
+              return e.contains(document.elementFromPoint(x + width / 2, y + height / 2));
+            }"""
+            assert listed.last.evaluate(hit), "what was found is not cut off"
+        finally:
+            sheet.evaluate("sheet => sheet.remove()")
+    field.fill("")

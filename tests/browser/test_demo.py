@@ -74,3 +74,51 @@ def test_the_demo(server: str, page: Page, request: pytest.FixtureRequest) -> No
     again.press("switches", "Undo")
     again.expect(lambda r: not r.probabilities()["after"], "undone")
     assert again.failures() == []
+
+
+@pytest.mark.parametrize("server", ["lab", "classic"])
+def test_keys_in_a_panel_are_the_panels(
+    server: str, page: Page, request: pytest.FixtureRequest
+) -> None:
+    reader = explore(page, request.getfixturevalue(server))
+    focused = "() => document.activeElement.innerText || ''"
+
+    # Along the boxes, and Texas off and on again.
+    reader.box("Dallas").get_by_role("button").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(focused) == "Texas"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    reader.expect(lambda r: r.answer() != "Austin", "Texas off by the space bar")
+    page.keyboard.press("Enter")
+    reader.expect(lambda r: r.answer() == "Austin", "Texas on by Enter")
+
+    # Along the edges of the graph.
+    said = reader.panel("graph").locator(".cnb-said")
+    before = said.text_content()
+    reader.panel("graph").locator(".cnb-room").focus()
+    page.keyboard.press("ArrowDown")
+    wait_until(lambda: said.text_content() != before, told="walked down")
+
+    # Along the tabs, and a slider of ipywidgets' own.
+    reader.explorer.get_by_role("tab", name="Connections").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(focused) == "Paths"
+    reader.row("Texas").locator(".noUi-handle").focus()
+    page.keyboard.press("ArrowLeft")
+    readout = reader.row("Texas").locator(".widget-readout")
+    wait_until(lambda: readout.text_content() == "0.75", told="the slider moved")
+
+    # Letters are no commands to the notebook; with Ctrl they are.
+    cells = page.locator(".jp-Cell")
+    count = cells.count()
+    reader.panel("switches").get_by_role("button", name="Undo").focus()
+    for key in "abxdd":
+        page.keyboard.press(key)
+    page.wait_for_timeout(500)
+    assert cells.count() == count
+    changed = page.locator(".jp-mod-dirty")  # JupyterLab's alone
+    if changed.count():
+        page.keyboard.press("Control+s")
+        wait_until(lambda: changed.count() == 0, told="saved")
+    assert reader.failures() == []

@@ -79,6 +79,19 @@ def test_california_from_oakland_gives_sacramento(explorer: Explorer) -> None:
     assert top(explorer) != " Sacramento"
 
 
+def test_a_swap_has_its_best_offer_chosen_and_is_one_click(explorer: Explorer) -> None:
+    texas = next(g for g in explorer.session.groups if getattr(g, "name", "") == "Texas")
+    number = explorer.subgraph.boxes.index(texas)
+    explorer.subgraph.canvas.click(f"g{number}:menu=swap")
+    swap = explorer.subgraph.swap
+    swap.prompt.value = OAKLAND
+    swap.read.click()
+    assert swap.choice.value == "California"
+    swap.add.click()
+    assert explorer.subgraph.failure.value == ""
+    assert top(explorer) == " Sacramento"
+
+
 def test_added_features_can_be_put_at_another_token(explorer: Explorer) -> None:
     session = explorer.session
     other = session.read_prompt("Fact: the capital of the state containing Oakland is")

@@ -20,6 +20,8 @@ LEADER = 16.0
 """A word further from its node than this has a line to it."""
 CROSSED = 25.0
 """What it costs a word to be crossed by a path: as much as to stand some thirty pixels away."""
+MISLEADING = 40.0
+"""What it costs that the line to its node runs over another node, or another word: more."""
 
 Boxes: TypeAlias = npt.NDArray[np.float64]
 """(count, 4): left, bottom, right, top, pixels."""
@@ -143,8 +145,22 @@ class Words:
             return None
         held = _hold(boxes, self._avoid).sum(axis=1)
         cost = shifts[:, 2] + CROSSED * (held > 0) + 0.5 * held + 3.0 * (len(lines) - 1)
-        best = int(np.where(free, cost, np.inf).argmin())
-        return float(cost[best]), _word(wish, lines, boxes[best], (x, y), gap)
+        cost[~free] = np.inf
+        seen: dict[int, Word] = {}
+        while (best := int(cost.argmin())) not in seen:
+            seen[best] = _word(wish, lines, boxes[best], (x, y), gap)
+            cost[best] += MISLEADING * self._misleads(seen[best])
+        return float(cost[best]), seen[best]
+
+    def _misleads(self, word: Word) -> bool:
+        """Whether a word's line runs over something else before it comes to the word's node."""
+        if word.leader is None:
+            return False
+        way = np.array([self._x[word.number], self._y[word.number]]) - word.leader
+        steps = np.linspace(0, 1, 2 + int(np.hypot(*way) / 3))
+        over = _hold(self._nodes, word.leader + steps[:, None] * way)
+        over[np.count_nonzero(~np.isnan(self._x[: word.number]))] = False
+        return bool(over.any())
 
 
 def _shifts(width: float, height: float, gap: float) -> npt.NDArray[np.float64]:

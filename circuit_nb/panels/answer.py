@@ -11,7 +11,7 @@ from circuit_nb.figures.bars import probability_spec
 from circuit_nb.figures.style import exact_token, html_text, percent, token_text
 from circuit_nb.figures.svg import draw, to_svg
 from circuit_nb.panels.base import Drawing, Panel, lines, stack, tooltip
-from circuit_nb.panels.page import Clickable
+from circuit_nb.panels.page import Clickable, busy_html
 from circuit_nb.panels.session import ASKED, Session
 
 if TYPE_CHECKING:
@@ -146,11 +146,7 @@ class AnswerPanel(Panel):
 
     def _show_busy(self) -> None:
         busy = self.session.busy
-        self._busy.value = (
-            f'<div class="cnb cnb-busy" role="status">{html_text(busy)}<i></i></div>'
-            if busy
-            else ""
-        )
+        self._busy.value = busy_html(busy) if busy else ""
 
     def draw(self) -> Drawing:
         """The probabilities before and after, and the texts."""

@@ -8,7 +8,16 @@ from typing import Any
 import anywidget
 import traitlets
 
-from circuit_nb.figures.style import BODY, FONT, GREY, NEGATIVE, POSITIVE, SMALL, TITLE
+from circuit_nb.figures.style import (
+    BODY,
+    FONT,
+    GREY,
+    NEGATIVE,
+    POSITIVE,
+    SMALL,
+    TITLE,
+    html_text,
+)
 
 PAPER = (
     "var(--jp-layout-color0, var(--colab-primary-surface-color, "
@@ -121,6 +130,10 @@ STYLE = f"""
 .cnb-then {{ font-weight: 400; }}
 .cnb-share {{ font-weight: 400; font-size: {BODY}px; }}
 .cnb-plot > * {{ min-width: 0; width: 100%; }}
+.cnb-plot > .cnb-drawing {{ display: none; }}
+@supports selector(:has(*)) {{
+  .cnb-plot:not(:has(.main-svg)) > .cnb-drawing {{ display: block; }}
+}}
 .cnb-now {{ border-color: {POSITIVE}; }}
 .cnb-panel .widget-button, .cnb-panel .widget-toggle-button {{ height: 24px;
   line-height: 22px; padding: 0 8px; color: inherit;
@@ -194,6 +207,12 @@ What notebooks say of every element or button it says itself: JupyterLab 3 and N
 in two other ways, JupyterLab 4 gives buttons its own corners, JupyterLab 3 cuts widgets at their
 edge.
 """
+
+
+def busy_html(words: str) -> str:
+    """A line that says what is being done; it shows itself when that takes a while."""
+    return f'<div class="cnb cnb-busy" role="status">{html_text(words)}<i></i></div>'
+
 
 KEYS = """
 // A key typed in a panel is the panel's. Notebook 7 takes keys before a panel sees them, and asks

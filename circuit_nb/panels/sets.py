@@ -14,7 +14,7 @@ from circuit_nb.figures.style import SMALL, html_text, number, percent, shorten
 from circuit_nb.graph import AttributionGraph
 from circuit_nb.graphsets.graphset import GraphSet
 from circuit_nb.panels.base import Drawing, Frame, Panel, lines, tooltip
-from circuit_nb.panels.page import INK, PAPER, Clickable
+from circuit_nb.panels.page import INK, PAPER, Clickable, busy_html
 from circuit_nb.panels.plot import Plot
 from circuit_nb.panels.turns import tabs_html
 from circuit_nb.patterns.comparing import Common
@@ -128,13 +128,15 @@ class SetPanel(Frame):
         self.tabs.html = tabs_html(VIEWS, view)
         for part in (self.search, self.prompts):
             part.layout.display = None if view == "prompts" else "none"
+        self.plot.clear()
+        if view != "prompts":
+            self.plot.wait(f"Computing: {VIEWS[view].lower()}")
         self._draw()
 
     def open_graph(self) -> None:
         """Open the explorer of the prompt that is picked, in the place of the last."""
         place, old = self.graphs.places[self.number], self.explorer
-        told = html_text(f"Opening {self.map.names[self.number]}")
-        busy = ipywidgets.HTML(f'<div class="cnb cnb-busy" role="status">{told}<i></i></div>')
+        busy = ipywidgets.HTML(busy_html(f"Opening {self.map.names[self.number]}"))
         self.beneath.children = [*self.beneath.children, busy]
         try:
             # A file in JSON has labels, pins and groups beside its graph.
@@ -153,7 +155,6 @@ class SetPanel(Frame):
     def _draw(self) -> None:
         """The figure of the view that is open."""
         name = self.map.names[self.number]
-        self.plot.clear()
         if self.view == "circuit":
             lacks = {d.unit for d in self.map.departs(self.number, len(self.map.features)).lacks}
             end = f" Hollow: what {name} lacks." if lacks else ""

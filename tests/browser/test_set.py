@@ -79,6 +79,8 @@ def test_a_point_of_the_map_picks_and_its_graph_opens_beneath(opened: Page) -> N
     panel.get_by_role("tab", name="Prompts by circuit").click()
     plot = panel.locator(".js-plotly-plot").first
     plot.locator(".points path").first.wait_for()
+    drawing = panel.locator(".cnb-drawing")
+    assert drawing.count() == 1 and not drawing.is_visible(), "it is drawn"
     far = plot.evaluate(POINT, "onerror")
     page.mouse.move(far["x"], far["y"])
     page.wait_for_timeout(300)

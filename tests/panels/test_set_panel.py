@@ -12,7 +12,7 @@ from made import HOSTILE, hostile_graph, hostile_labels, small_graph
 from circuit_nb import GraphSet, attribute_many, explore
 from circuit_nb.graphsets import template
 from circuit_nb.model import ReplacementModel
-from circuit_nb.panels import SetPanel
+from circuit_nb.panels import SetPanel, plot
 
 ROWS = [
     *({"kind": "state", "city": c} for c in ("Dallas", "Houston", "Oakland", "Fresno", "Miami")),
@@ -90,6 +90,30 @@ def test_of_a_large_set_some_prompts_are_listed_with_the_one_picked() -> None:
     assert 'data-key="p104"' in panel.prompts.html
     assert "100 of 105 listed" in panel.prompts.html
     panel.close()
+
+
+def test_what_takes_time_is_said_until_it_is_drawn(
+    panel: SetPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[list[str]] = []
+
+    def there() -> None:
+        said.append([child.value for child in panel.plot.children if hasattr(child, "value")])
+
+    common, widget = GraphSet.common, plot.go.FigureWidget
+    monkeypatch.setattr(GraphSet, "common", lambda *a: (there(), common(*a))[1])
+    monkeypatch.setattr(plot.go, "FigureWidget", lambda f: (there(), widget(f))[1])
+    panel.tabs.click("circuit")
+    computing, drawing = said
+    assert ["Computing: average circuit" in text for text in computing] == [True]
+    assert ["Drawing" in text for text in drawing] == [False, True]
+    # The page hides it when it has drawn the figure; the kernel does not know when that is.
+    waits = [child for child in panel.plot.children if "cnb-drawing" in child._dom_classes]
+    assert len(waits) == 1
+    figure = panel.plot.figure
+    panel.pick(3)
+    assert len(said) == 3 and len(said[2]) == 2, "the last figure stays until the next is there"
+    assert panel.plot.figure is not figure
 
 
 def test_every_view_can_be_opened_and_points_pick(panel: SetPanel) -> None:

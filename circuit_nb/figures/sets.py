@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from circuit_nb.figures.plots import LINE, axes, signed_map
 from circuit_nb.figures.style import (
     GREY,
+    LEADING,
     NEGATIVE,
     POSITIVE,
     SMALL,
@@ -29,6 +30,19 @@ from circuit_nb.figures.style import (
 Place = tuple[int, int, int]
 """Layer, role and index of a node: layer -1 is a token, -2 the answer."""
 NAME_LENGTH, MOST_EDGES, APART = 34, 60, 15
+NARROW, LOW = 440.0, 300.0
+"""Size of a map for which names are placed, pixels: in a wider one they lie farther apart."""
+SIDES = {
+    "top center": (0, 1),
+    "bottom center": (0, -1),
+    "middle right": (1, 0),
+    "middle left": (-1, 0),
+    "top right": (1, 1),
+    "top left": (-1, 1),
+    "bottom right": (1, -1),
+    "bottom left": (-1, -1),
+}
+"""Where a name can stand beside its point, and which way that is."""
 
 
 def average_circuit_figure(
@@ -254,15 +268,43 @@ def _prompt_points(
 ) -> dict[str, Any]:
     """Some of the prompts as points, with their words where they are few."""
     few = len(here) <= APART
+    names = [shorten(prompts[i], 30) for i in here]
+    sides = _sides(points, here, names) if few else []
     return {
         "type": "scatter",
         "mode": "markers+text" if few else "markers",
         "x": points[here, 0].tolist(),
         "y": points[here, 1].tolist(),
-        "text": [plotly_text(shorten(prompts[i], 30)) for i in here] if few else None,
-        "textposition": "top center",
+        "text": [plotly_text(n) if s else "" for n, s in zip(names, sides, strict=False)],
+        "textposition": [side or "top center" for side in sides],
         "textfont": {"size": SMALL, "color": GREY},
         "cliponaxis": False,
         "hovertext": [hover[i] for i in here],
         "hoverinfo": "text",
     }
+
+
+def _sides(points: npt.NDArray[Any], here: list[int], names: Sequence[str]) -> list[str]:
+    """Where each name stands beside its point, on no other name and no point; "" for nowhere."""
+    span = np.ptp(points, axis=0)
+    at = (points - points.min(axis=0)) / np.where(span > 0, span, 1.0) * (NARROW, LOW)
+    taken = [np.concatenate([p - 6, p + 6]) for p in at]
+    found: list[str] = []
+    for i, name in zip(here, names, strict=True):
+        half = np.array([text_width(name, SMALL), SMALL * LEADING]) / 2
+        boxes = {
+            side: np.concatenate([middle - half, middle + half])
+            for side, way in SIDES.items()
+            for middle in [at[i] + np.array(way) * (half + 7)]
+        }
+        others = np.array(taken)
+        free = [
+            side
+            for side, box in boxes.items()
+            if box[0] >= -10
+            and box[2] <= NARROW + 10
+            and not ((box[:2] < others[:, 2:]) & (others[:, :2] < box[2:])).all(axis=1).any()
+        ]
+        found.append(free[0] if free else "")
+        taken += [boxes[side] for side in free[:1]]
+    return found

@@ -227,15 +227,16 @@ def prompts_figure(
         for prompt, like in zip(prompts, likeness, strict=True)
     ]
     data: list[dict[str, Any]] = []
+    few = [m for m in (outliers, ~outliers) if m.sum() <= APART]
+    named: list[int] = [i for mask in few for i in np.flatnonzero(mask).tolist()]
+    sides = _sides(points, {i: shorten(prompts[i], 30) for i in named})
     for mask, colour, symbol, name in (
         (~outliers, POSITIVE, "circle", "like the others"),
         (outliers, NEGATIVE, "diamond", "another circuit"),
     ):
         here: list[int] = np.flatnonzero(mask).tolist()
         marker = {"size": 9, "color": colour, "symbol": symbol, "opacity": 0.75}
-        data.append(
-            {**_prompt_points(points, prompts, hover, here), "name": name, "marker": marker}
-        )
+        data.append({**_prompt_points(points, hover, here, sides), "name": name, "marker": marker})
     if picked is not None:
         ring = {"symbol": "circle-open", "size": 17, "color": GREY, "line": {"width": 2}}
         at = {"x": [float(points[picked, 0])], "y": [float(points[picked, 1])]}
@@ -264,19 +265,20 @@ def prompts_figure(
 
 
 def _prompt_points(
-    points: npt.NDArray[Any], prompts: Sequence[str], hover: Sequence[str], here: list[int]
+    points: npt.NDArray[Any],
+    hover: Sequence[str],
+    here: list[int],
+    sides: Mapping[int, tuple[str, str]],
 ) -> dict[str, Any]:
-    """Some of the prompts as points, with their words where they are few."""
-    few = len(here) <= APART
-    names = [shorten(prompts[i], 30) for i in here]
-    sides = _sides(points, here, names) if few else []
+    """Some of the prompts as points, with the names that have room."""
+    words = [sides.get(i, ("", "top center")) for i in here]
     return {
         "type": "scatter",
-        "mode": "markers+text" if few else "markers",
+        "mode": "markers+text" if any(name for name, _ in words) else "markers",
         "x": points[here, 0].tolist(),
         "y": points[here, 1].tolist(),
-        "text": [plotly_text(n) if s else "" for n, s in zip(names, sides, strict=False)],
-        "textposition": [side or "top center" for side in sides],
+        "text": [plotly_text(name) for name, _ in words],
+        "textposition": [side for _, side in words],
         "textfont": {"size": SMALL, "color": GREY},
         "cliponaxis": False,
         "hovertext": [hover[i] for i in here],
@@ -284,27 +286,25 @@ def _prompt_points(
     }
 
 
-def _sides(points: npt.NDArray[Any], here: list[int], names: Sequence[str]) -> list[str]:
-    """Where each name stands beside its point, on no other name and no point; "" for nowhere."""
+def _sides(points: npt.NDArray[Any], names: Mapping[int, str]) -> dict[int, tuple[str, str]]:
+    """The names, by number of the point, that have room beside it, and on which side.
+
+    They lie on no other name and on no point.
+    """
     span = np.ptp(points, axis=0)
     at = (points - points.min(axis=0)) / np.where(span > 0, span, 1.0) * (NARROW, LOW)
     taken = [np.concatenate([p - 6, p + 6]) for p in at]
-    found: list[str] = []
-    for i, name in zip(here, names, strict=True):
+    found: dict[int, tuple[str, str]] = {}
+    for i, name in names.items():
         half = np.array([text_width(name, SMALL), SMALL * LEADING]) / 2
-        boxes = {
-            side: np.concatenate([middle - half, middle + half])
-            for side, way in SIDES.items()
-            for middle in [at[i] + np.array(way) * (half + 7)]
-        }
         others = np.array(taken)
-        free = [
-            side
-            for side, box in boxes.items()
-            if box[0] >= -10
-            and box[2] <= NARROW + 10
-            and not ((box[:2] < others[:, 2:]) & (others[:, :2] < box[2:])).all(axis=1).any()
-        ]
-        found.append(free[0] if free else "")
-        taken += [boxes[side] for side in free[:1]]
+        for side, way in SIDES.items():
+            middle = at[i] + np.array(way) * (half + 7)
+            box = np.concatenate([middle - half, middle + half])
+            inside = box[0] >= -10 and box[2] <= NARROW + 10
+            meets = ((box[:2] < others[:, 2:]) & (others[:, :2] < box[2:])).all(axis=1)
+            if inside and not meets.any():
+                found[i] = name, side
+                taken.append(box)
+                break
     return found

@@ -128,8 +128,9 @@ class SetPanel(Frame):
         self.tabs.html = tabs_html(VIEWS, view)
         for part in (self.search, self.prompts):
             part.layout.display = None if view == "prompts" else "none"
-        self.plot.clear()
-        if view != "prompts":
+        if view == "prompts":
+            self.plot.clear()
+        else:
             self.plot.wait(f"Computing: {VIEWS[view].lower()}")
         self._draw()
 

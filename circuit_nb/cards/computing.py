@@ -64,9 +64,8 @@ def compute(
     reading = Reading(model, wanted, max_tokens, resume)
     bar = tqdm(desc="texts", unit="piece", disable=not progress)
     with bar:
-        for pieces in _together(_pieces(model, texts, max_tokens), reading.at_once):
-            reading.read(pieces)
-            bar.update(len(pieces))
+        for pieces in _together(_pieces(model, texts, max_tokens), reading.pool):
+            reading.read(pieces, bar.update)
     reading.end()
     if not reading.seen:
         raise ValueError("There are no texts to compute cards from; give at least one.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from circuit_nb.cards.types import Key
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     from circuit_nb.model.replacement import ReplacementModel
 
-_BATCH = 256
-"""Features multiplied with the unembedding at once: it is read once for all of them."""
+_BATCH, _TOKENS = 512, 2048
+"""Features, and tokens of the vocabulary, multiplied with one another at once: the product stays
+in a processor's cache until the strongest are found."""
 
 
 class Effects(NamedTuple):
@@ -55,10 +56,9 @@ def logit_effects(
     for layer, indices in by_layer.items():
         for start in range(0, len(indices), _BATCH):
             batch = indices[start : start + _BATCH]
-            effects = _effects(model, layer, batch)
-            raised = _strongest(model, effects, top_k, names)
-            lowered = _strongest(model, effects.neg_(), top_k, names)
-            for index, up, down in zip(batch, raised, lowered, strict=True):
+            raised, lowered = _strongest(model, _written(model, layer, batch), top_k)
+            both = _told(model, *raised, names), _told(model, *lowered, names)
+            for index, up, down in zip(batch, *both, strict=True):
                 down = tuple((token, -value) for token, value in down)
                 result[layer, index] = Effects(up, down)
             if progress:
@@ -66,26 +66,46 @@ def logit_effects(
     return result
 
 
-def _strongest(
-    model: ReplacementModel, effects: Tensor, top_k: int, names: dict[int, str]
-) -> list[tuple[tuple[str, float], ...]]:
-    """The tokens with the largest positive effects, for each row of (features, vocab).
+def _strongest(model: ReplacementModel, written: Tensor, top_k: int) -> list[tuple[Tensor, Tensor]]:
+    """The largest effects and the tokens they are on, (features, k) each, falling; and the same
+    of what lowers tokens, as positive numbers."""
+    import torch
+
+    mean = (written @ model.mean_unembedding)[:, None]
+    written = written.to(model.dtype)
+    none = written.new_zeros(len(written), 0, dtype=torch.float32)
+    best = [(none, none.long())] * 2
+    first = 0
+    for part in model.unembedding.split(_TOKENS, dim=1):
+        effects = (written @ part).float().sub_(mean)
+        for side, (values, tokens) in enumerate(best):
+            own = effects.topk(min(top_k, effects.shape[1]), dim=1)
+            values = torch.cat([values, own.values], dim=1)
+            tokens = torch.cat([tokens, own.indices + first], dim=1)
+            kept = values.topk(min(top_k, values.shape[1]), dim=1)
+            best[side] = kept.values, tokens.gather(1, kept.indices)
+            effects.neg_()
+        first += part.shape[1]
+    return best
+
+
+def _told(
+    model: ReplacementModel, values: Tensor, tokens: Tensor, names: dict[int, str]
+) -> Iterator[tuple[tuple[str, float], ...]]:
+    """For each feature, tokens by name with their effects, where these are above 0.
 
     `names` remembers what tokens are called.
     """
-    best = effects.topk(min(top_k, effects.shape[1]), dim=1)
-    result: list[tuple[tuple[str, float], ...]] = []
-    for tokens, values in zip(best.indices.tolist(), best.values.tolist(), strict=True):
-        for token in tokens:
+    for row, effects in zip(tokens.tolist(), values.tolist(), strict=True):
+        for token in row:
             if token not in names:
                 names[token] = model.token(token)
-        pairs = zip(tokens, values, strict=True)
-        result.append(tuple((names[token], value) for token, value in pairs if value > 0))
-    return result
+        pairs = zip(row, effects, strict=True)
+        yield tuple((names[token], value) for token, value in pairs if value > 0)
 
 
-def _effects(model: ReplacementModel, layer: int, indices: Sequence[int]) -> Tensor:
-    """(features, vocab)."""
+def _written(model: ReplacementModel, layer: int, indices: Sequence[int]) -> Tensor:
+    """What features write as the unembedding reads it, (features, d_model), in float32."""
     import torch
 
     transcoder = model.transcoders.layers[layer]
@@ -95,6 +115,4 @@ def _effects(model: ReplacementModel, layer: int, indices: Sequence[int]) -> Ten
         norm = model.blocks[written].mlp_post_norm
         after = norm is not None and model.transcoders.output_hook == "mlp.hook_out"
         total += rows[:, offset] * norm.weight.float() if after and norm else rows[:, offset]
-    total = model.final_norm.center(total) * model.final_norm.weight.float()
-    logits = total.to(model.dtype) @ model.unembedding
-    return logits.float() - (total @ model.mean_unembedding)[:, None]
+    return model.final_norm.center(total) * model.final_norm.weight.float()

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from circuit_nb.cards.tallies import Tally
+from circuit_nb.cards.tallies import Active, Tally
 from circuit_nb.cards.types import Example, Key
 from circuit_nb.files import check_writable, said, shown, write_tensors
 from circuit_nb.model.padding import alike
@@ -22,6 +22,8 @@ from circuit_nb.model.replacement import Hook, ReplacementModel
 
 _TOKENS = 1024
 """Tokens read at once, at most."""
+_POOLED = 8
+"""Passes whose pieces are sorted by length together: passes are full then, and little is padded."""
 _VALUES = 2**24
 """Activations of a layer that are looked at together, at most."""
 _EVERY = 60.0
@@ -30,6 +32,9 @@ _OTHERS = (
     "{} was kept for other texts, another model, or other settings; give another file, or remove "
     "it to begin anew."
 )
+
+Piece: TypeAlias = tuple[int, int, list[int]]
+"""Number of a piece, how many of its first positions do not count, and its token ids."""
 
 
 class Reading:
@@ -59,7 +64,7 @@ class Reading:
         largest = max(len(t.b_enc) for t in model.transcoders.layers)
         self.at_once = max(width, min(_TOKENS, _VALUES // largest))
         self.seen: list[list[int]] = []
-        self.tokens = 0
+        self.tokens = self._passed = 0
         self._told = hashlib.sha256()
         self._token = cache(model.token)
         self._words: dict[int, tuple[str, ...]] = {}
@@ -73,60 +78,79 @@ class Reading:
             if self._file.is_file():
                 self._done, self._expected = _restore(self._file, self.tallies, self._run)
 
-    def read(self, pieces: Sequence[list[int]]) -> None:
-        """Take in pieces; those that were read before the last stop are only counted."""
+    @property
+    def pool(self) -> int:
+        """How many tokens' pieces are best taken in together."""
+        return _POOLED * self.at_once
+
+    def read(self, pieces: Sequence[list[int]], progress: Callable[[int], object]) -> None:
+        """Take in pieces; those that were read before the last stop are only counted.
+
+        Args:
+            pieces: Token ids of each.
+            progress: Called with the number of pieces done since it was last called.
+        """
         first = len(self.seen)
-        for ids in pieces:
-            self.seen.append(ids)
-            self._told.update(repr(ids).encode())
+        self.seen += pieces
         ignored = [_ignored(self.model, ids) for ids in pieces]
         self.tokens += sum(len(ids) - n for ids, n in zip(pieces, ignored, strict=True))
-        if len(self.seen) <= self._done:
-            if len(self.seen) == self._done and self._told.hexdigest() != self._expected:
+        for rows in alike([len(ids) for ids in pieces], self.at_once):
+            self._next([(first + i, ignored[i], pieces[i]) for i in rows])
+            progress(len(rows))
+
+    def _next(self, pieces: Sequence[Piece]) -> None:
+        """Read the pieces of the next pass, unless that was done before the last stop."""
+        for number, _, ids in pieces:
+            self._told.update(repr((number, ids)).encode())
+        before, self._passed = self._passed, self._passed + len(pieces)
+        if before < self._done:
+            other = self._passed == self._done and self._told.hexdigest() != self._expected
+            if other or self._passed > self._done:
                 self._refuse()
             return
-        self._pass(pieces, ignored, first)
+        self._pass(pieces)
         if self._file is not None and time.monotonic() - self._kept > _EVERY:
-            _keep(self._file, self.tallies, self._run, len(self.seen), self._told.hexdigest())
+            _keep(self._file, self.tallies, self._run, self._passed, self._told.hexdigest())
             self._kept = time.monotonic()
 
-    def _pass(self, pieces: Sequence[list[int]], ignored: Sequence[int], first: int) -> None:
-        for rows in alike([len(ids) for ids in pieces]):
-            width = len(pieces[rows[0]])
-            ids = torch.tensor([pieces[i] + [0] * (width - len(pieces[i])) for i in rows])
-            places = torch.arange(width)
-            starts = torch.tensor([ignored[i] for i in rows])[:, None]
-            ends = torch.tensor([len(pieces[i]) for i in rows])[:, None]
-            counted = ((places >= starts) & (places < ends)).to(self.model.device)
-            numbers = torch.tensor([first + i for i in rows])
-            tell = partial(self._tell, counted=counted, numbers=numbers)
-            self._reads_of(ids.to(self.model.device), tell)
+    def _pass(self, pieces: Sequence[Piece]) -> None:
+        longest = max(len(ids) for _, _, ids in pieces)
+        ids = torch.tensor([ids + [0] * (longest - len(ids)) for _, _, ids in pieces])
+        places = torch.arange(longest)
+        starts = torch.tensor([ignored for _, ignored, _ in pieces])[:, None]
+        ends = torch.tensor([len(ids) for _, _, ids in pieces])[:, None]
+        counted = (places >= starts) & (places < ends)
+        numbers = torch.tensor([number for number, _, _ in pieces])
+        for layer, found in self._active(ids, counted):
+            self.tallies[layer].add(found, counted, numbers)
 
-    def _reads_of(self, ids: Tensor, tell: Callable[[Tensor, int, Tensor | None], None]) -> None:
-        """Run texts and tell what each layer read, with the cut if there is one, and the layer."""
-        t, reads = self.model.transcoders, dict[int, Tensor]()
+    def _active(self, ids: Tensor, counted: Tensor) -> Iterator[tuple[int, Active]]:
+        """Layers, and what is active in each at the tokens that count."""
+        t, counted = self.model.transcoders, counted.to(self.model.device)
+        reads: dict[int, Tensor] = {}
+        found: dict[int, Active] = {}
 
-        def take(x: Tensor, hook: Any, layer: int) -> None:
+        def take(tensor: Tensor, hook: Any, layer: int) -> None:
+            x = tensor.detach()[counted.to(tensor.device)]
             if t.joint_k is None:
-                tell(x, layer, None)
+                found[layer] = active(layer, x, None)
             else:  # Which features are on is known when the last layer was read.
-                reads[layer] = x.detach()
+                reads[layer] = x
+
+        def active(layer: int, x: Tensor, cut: Tensor | None) -> Active:
+            own = t.layers[layer]
+            token, feature, value = own.active(own.pre_activations(x), cut)
+            return token.cpu(), feature.cpu(), value.float().cpu()
 
         hooks: list[Hook] = [
             (block.hook(t.input_hook), partial(take, layer=i))
             for i, block in enumerate(self.model.blocks)
         ]
-        self.model.run(ids, hooks, last_only=True)
+        self.model.run(ids.to(self.model.device), hooks, last_only=True)
         cut = t.cut(list(reads.values())) if reads else None
+        yield from found.items()
         for layer, x in reads.items():
-            tell(x, layer, cut)
-
-    def _tell(
-        self, x: Tensor, layer: int, cut: Tensor | None, counted: Tensor, numbers: Tensor
-    ) -> None:
-        transcoder = self.model.transcoders.layers[layer]
-        found = transcoder.activate(transcoder.pre_activations(x), cut)
-        self.tallies[layer].add(found.masked_fill(~counted[..., None], 0), numbers)
+            yield layer, active(layer, x, cut)
 
     def example(self, piece: int, activations: Sequence[float]) -> Example:
         """A piece as an example."""
@@ -144,7 +168,7 @@ class Reading:
 
     def end(self) -> None:
         """All texts were read."""
-        if len(self.seen) < self._done:
+        if self._passed < self._done:
             self._refuse()
 
     def _refuse(self) -> NoReturn:

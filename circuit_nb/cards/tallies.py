@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,6 +12,10 @@ from circuit_nb.cards.types import Histogram
 
 BINS = 20
 EXAMPLES = 5
+
+Active: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""What is active at some tokens, of which only those are numbered that count: the number of each
+activation's token, its feature, and the activation itself; three vectors."""
 
 
 class Found(NamedTuple):
@@ -61,28 +65,35 @@ class Tally:
         self.pieces = torch.zeros(0, EXAMPLES, dtype=torch.int64)
         self.values = torch.zeros(0, EXAMPLES, width)
 
-    def add(self, activations: Tensor, pieces: Tensor) -> None:
-        """Take in how strongly every feature was active in some pieces.
+    def add(self, active: Active, counted: Tensor, pieces: Tensor) -> None:
+        """Take in what was active in some pieces.
 
         Args:
-            activations: (pieces, positions, features), 0 where a token does not count.
+            active: What was active at the tokens that count.
+            counted: Which tokens of the pieces count, (pieces, positions).
             pieces: Their numbers, (pieces,).
         """
-        piece, _, feature = where = activations.nonzero().unbind(1)
-        values = activations[where].float()
+        token, feature, value = active
         if self._wanted is not None:
-            kept = torch.isin(feature, self._wanted.to(feature.device))
-            piece, feature, values = piece[kept], feature[kept], values[kept]
+            kept = torch.isin(feature, self._wanted)
+            token, feature, value = token[kept], feature[kept], value[kept]
         if not len(feature):
             return
-        # Few are active: from here on there is an entry an activation, not one a feature and token.
-        fired, own = feature.cpu().unique(return_inverse=True)
-        rows, values = self._rows(fired), values.cpu()
+        piece, position = (of[token] for of in counted.nonzero().unbind(1))
+        fired, own = feature.unique(return_inverse=True)
+        rows = self._rows(fired)
         self.tokens[rows] += torch.bincount(own)
-        self._count(rows, own, values)
-        new = torch.full((len(rows) * len(pieces),), -torch.inf)
-        new.scatter_reduce_(0, own * len(pieces) + piece.cpu(), values, "amax")
-        self._compare(rows, new.view(len(rows), -1), activations, pieces)
+        self._count(rows, own, value)
+        pair = own * len(pieces) + piece
+        peaks = torch.full((len(rows) * len(pieces),), -torch.inf)
+        peaks.scatter_reduce_(0, pair, value, "amax")
+        kept, places = self._compare(rows, peaks.view(len(rows), -1), pieces)
+        # Where, among what is kept, the activations of a feature in a piece belong.
+        place = torch.full((len(rows) * len(pieces),), -1)
+        place[kept] = places
+        there = (place[pair] >= 0).nonzero()[:, 0]
+        values = self.values.view(-1, self.values.shape[2])
+        values[place[pair[there]], position[there]] = value[there]
 
     def _rows(self, fired: Tensor) -> Tensor:
         """The row of each feature, made where there was none."""
@@ -111,33 +122,35 @@ class Tally:
         counts += torch.bincount(slots, minlength=counts.numel()).view_as(counts)
         self.limits[rows], self.counts[rows] = limits, counts
 
-    def _compare(self, rows: Tensor, new: Tensor, activations: Tensor, pieces: Tensor) -> None:
+    def _compare(self, rows: Tensor, new: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
         """Keep the strongest pieces, of equals the earlier ones.
 
         Args:
             rows: Rows of what fired.
             new: Strongest activation in each piece, (rows, pieces); -inf where there was none.
-            activations: As for `add`.
             pieces: Their numbers.
+
+        Returns:
+            Which of `new` are kept, as places in it when flat, and their places among all
+            (row, example), where activations are 0 by now.
         """
-        kept = self.peaks[rows]
-        better = ((new >= kept[:, -1:]) & (new > -torch.inf)).any(1)
-        rows, kept, new = rows[better], kept[better], new[better]
-        peaks = torch.cat([kept, new], dim=1)
+        better = (new >= self.peaks[rows, -1:]) & (new > -torch.inf)
+        which = better.any(1).nonzero()[:, 0]
+        rows, new = rows[which], new[which]
+        peaks = torch.cat([self.peaks[rows], new], dim=1)
         numbers = torch.cat([self.pieces[rows], pieces.expand(len(rows), -1)], dim=1)
         order = numbers.argsort(dim=1, stable=True)
         falling = peaks.gather(1, order).argsort(dim=1, descending=True, stable=True)
         best = order.gather(1, falling)[:, :EXAMPLES]
         old = best.clamp_max(EXAMPLES - 1)[:, :, None].expand(-1, -1, self.values.shape[2])
         values = self.values[rows].gather(1, old)
-        row, slot = (best >= EXAMPLES).nonzero().unbind(1)
-        device = activations.device
-        piece, feature = best[row, slot] - EXAMPLES, self.features[rows[row]]
-        fresh = activations[piece.to(device), :, feature.to(device)].float().cpu()
-        values[row, slot] = 0
-        values[row, slot, : fresh.shape[1]] = fresh
+        fresh = (best >= EXAMPLES) & (peaks.gather(1, best) > -torch.inf)
+        values[fresh] = 0
         self.peaks[rows], self.pieces[rows] = peaks.gather(1, best), numbers.gather(1, best)
         self.values[rows] = values
+        row, slot = fresh.nonzero().unbind(1)
+        kept = which[row] * len(pieces) + best[row, slot] - EXAMPLES
+        return kept, rows[row] * EXAMPLES + slot
 
     def found(self) -> Iterator[Found]:
         """What was found of each feature, in the order of `features`."""

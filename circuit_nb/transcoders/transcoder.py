@@ -112,12 +112,35 @@ class LayerTranscoder:
         if cut is not None:
             return _reaching(pre, self.compared(pre), cut[..., None])
         if self.k is not None:
-            some = pre.relu() if self.rectified else pre
-            kept = self.compared(some).topk(min(self.k, pre.shape[-1]), dim=-1).indices
-            return torch.zeros_like(pre).scatter(-1, kept, some.gather(-1, kept))
+            kept, values = self._largest(pre, self.k)
+            return torch.zeros_like(pre).scatter(-1, kept, values)
         if self.threshold is not None:
             return pre * (pre > self.threshold)
         return pre.relu()
+
+    def active(self, pre: Tensor, cut: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """What `activate` leaves above or below zero, in the order of tokens.
+
+        Args:
+            pre: Pre-activations, (tokens, features).
+            cut: As for `activate`, (tokens,).
+
+        Returns:
+            Token, feature and activation of each, three vectors.
+        """
+        if self.k is not None and cut is None:
+            kept, values = self._largest(pre, self.k)
+            token, slot = values.nonzero().unbind(1)
+            return token, kept[token, slot], values[token, slot]
+        values = self.activate(pre, cut)
+        token, feature = values.nonzero().unbind(1)
+        return token, feature, values[token, feature]
+
+    def _largest(self, pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """What TopK keeps of each token: features and their activations, (…, k)."""
+        some = pre.relu() if self.rectified else pre
+        kept = self.compared(some).topk(min(k, pre.shape[-1]), dim=-1, sorted=False).indices
+        return kept, some.gather(-1, kept)
 
     def of_features(
         self,

@@ -134,7 +134,10 @@ def test_tallies_are_what_counting_gives() -> None:
     pieces[:, :, 7] = 0
     tally = Tally(8, wanted=[*range(10), 99])
     for part in torch.randperm(40, generator=draw).split(7):
-        tally.add(pieces[part], part)
+        flat = pieces[part].flatten(0, 1)
+        token, feature = flat.nonzero().unbind(1)
+        counted = torch.ones(len(part), 6, dtype=torch.bool)
+        tally.add((token, feature, flat[token, feature]), counted, part)
     assert sorted(tally.features.tolist()) == [i for i in range(10) if i != 7]
     for index, tokens, histogram, strongest in tally.found():
         own = pieces[:, :, index]
@@ -158,29 +161,42 @@ def test_readers_can_name_features_themselves(golden: Any) -> None:
     assert all(card.label == name(card) for card in found.values())
 
 
-def test_stopped_and_called_again_it_goes_on(golden: Any, tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("where", ["among the texts", "between passes"])
+def test_stopped_and_called_again_it_goes_on(
+    where: str, golden: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
     from circuit_nb.cards import reading
 
     monkeypatch.setattr(reading, "_EVERY", 0.0)
     monkeypatch.setattr(reading, "_TOKENS", 20)
+    monkeypatch.setattr(reading, "_POOLED", 2)
     texts, kept = [*TEXTS] * 6, tmp_path / "kept"
-    expected = cards.compute(golden, texts, progress=False)
-
-    def stopping() -> Iterator[str]:
-        yield from texts[:11]
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        cards.compute(golden, stopping(), resume=kept, progress=False)
-    assert kept.is_file()
     passes: list[int] = []
     run = golden.run
+
+    def counting(ids: Any, *given: Any, **named: Any) -> Any:
+        if len(passes) == 3 and where == "between passes":
+            raise KeyboardInterrupt
+        passes.append(len(ids))
+        return run(ids, *given, **named)
+
+    def stopping() -> Iterator[str]:
+        yield from texts[: 11 if where == "among the texts" else None]
+        raise KeyboardInterrupt
+
+    settings: dict[str, Any] = {"max_tokens": 12, "progress": False}
+    expected = cards.compute(golden, texts, **settings)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(golden, "run", counting)
+        cards.compute(golden, stopping(), resume=kept, **settings)
+    assert kept.is_file()
+    done, where = sum(passes), ""
+    assert done
+    passes.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(
-            golden, "run", lambda ids, *a, **k: (passes.append(len(ids)), run(ids, *a, **k))[1]
-        )
-        found = cards.compute(golden, iter(texts), resume=kept, progress=False)
-    assert sum(passes) <= len(texts) - 8  # what was read is not read again
+        patch.setattr(golden, "run", counting)
+        found = cards.compute(golden, iter(texts), resume=kept, **settings)
+    assert sum(passes) == len(texts) - done  # what was read is not read again
     assert dict(found) == dict(expected) and found.provenance == expected.provenance
     assert not kept.exists()
 

@@ -24,8 +24,8 @@ from safetensors.torch import load_file, save_file
 
 from circuit_nb import attribute, load
 from circuit_nb.transcoders.formats import open_transcoders
-from circuit_nb.transcoders.lazy_files import OnDisk, open_file
-from circuit_nb.transcoders.transcoder import Transcoders
+from circuit_nb.transcoders.lazy_files import InMemory, OnDisk, open_file
+from circuit_nb.transcoders.transcoder import LayerTranscoder, Transcoders
 
 THRESHOLD = "activation_function.threshold"
 PLT, CLT = GOLDEN / "gemma2-plt" / "transcoders", GOLDEN / "gemma2-clt" / "transcoders"
@@ -125,6 +125,29 @@ def test_topk_keeps_the_largest_pre_activations(tmp_path: Path) -> None:
     for index in range(40):
         one = layer.of_features(x, torch.tensor([index] * 5))
         torch.testing.assert_close(one[1], acts[:, index])
+
+
+@pytest.mark.parametrize(
+    "kind", [{"k": 3}, {"k": 3, "rectified": True}, {"k": 20}, {"threshold": torch.ones(12)}, {}]
+)
+def test_what_is_active_is_what_the_activation_function_leaves(kind: dict[str, Any]) -> None:
+    draw = torch.Generator().manual_seed(0)
+    rows = torch.randn(12, 1, 4, generator=draw)
+    layer = LayerTranscoder(
+        W_enc=rows[:, 0],
+        decoder=InMemory(rows),
+        b_enc=torch.zeros(12),
+        b_dec=torch.zeros(4),
+        **kind,
+    )
+    pre = torch.randn(9, 12, generator=draw) - 1
+    cuts = [None] if kind else [None, torch.full((9,), 0.5)]
+    for cut in cuts:
+        token, feature, value = layer.active(pre, cut)
+        assert (token.diff() >= 0).all()
+        found = torch.zeros(9, 12).index_put((token, feature), value)
+        assert len(value) == (found != 0).sum()
+        assert torch.equal(found, layer.activate(pre, cut))
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system has no read-ahead calls")

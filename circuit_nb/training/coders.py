@@ -22,8 +22,6 @@ _REVIVED = 64
 """How many dead features explain one token's error."""
 _SHARE = 1 / 16
 """Weight of that in the loss."""
-_TURN = 0.5
-"""Length of the random part of an encoder row to begin with, beside a token's direction of 1."""
 _SAMPLE = 64
 """Tokens of a batch that the threshold is read from."""
 
@@ -62,7 +60,7 @@ class Coders(nn.Module):
         self.W_enc, self.W_dec = nn.ParameterList(), nn.ParameterList()
         b_enc: list[Tensor] = []
         for i, x in enumerate(inputs):
-            rows = _beginnings(x, n, generator, plan.start)
+            rows = F.normalize(torch.randn(n, d, generator=generator), dim=1).to(device)
             self.W_enc.append(nn.Parameter(rows))
             self.W_dec.append(nn.Parameter(torch.zeros(n, len(self.writes(i)), d, device=device)))
             b_enc.append(-rows @ (x.float().mean(0) / self.in_scale[i]))
@@ -158,17 +156,3 @@ class Coders(nn.Module):
         sparse = torch.zeros_like(asked).scatter(1, strongest.indices, strongest.values)
         left = error + sparse @ self.W_dec[layer][dead, 0]
         return _SHARE * left.float().pow(2).sum(1).mean()
-
-
-def _beginnings(x: Tensor, n: int, generator: torch.Generator, start: str) -> Tensor:
-    """Encoder rows to begin with, (n, d_model), of length 1.
-
-    Directions of tokens are turned, as the many that share a beginning would begin as one.
-    """
-    some = torch.randperm(len(x), generator=generator)[:n] if start == "tokens" else torch.empty(0)
-    rows = F.normalize(torch.randn(n, x.shape[1], generator=generator), dim=1).to(x.device)
-    if len(some):
-        centred = x.float()[some.to(x.device)] - x.float().mean(0)
-        rows[: len(some)] *= _TURN
-        rows[: len(some)] += F.normalize(centred, dim=1)
-    return F.normalize(rows, dim=1)

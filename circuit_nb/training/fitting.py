@@ -88,8 +88,7 @@ def train_transcoders(
     if plan.bfloat16 is None:
         plan = replace(plan, bfloat16=fast_bfloat16(opened.device.type))
     reader = _reader(opened, sequences, plan, keep)
-    many = max(plan.tokens, plan.features)
-    coders = Coders(plan, *reader(next(sequences.batches(many, _STATISTICS_SEED))))
+    coders = Coders(plan, *reader(next(sequences.batches(plan.tokens, _STATISTICS_SEED))))
     run = json.dumps({**asdict(plan), "model": opened.name, "texts": sequences.digest})
     _fit(coders, reader, sequences, home, run, progress=progress)
     save(home, transcoders_of(coders), plan, model_name=opened.name)

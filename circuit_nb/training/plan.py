@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -46,10 +45,6 @@ class Plan:
     """Whether a linear path runs beside the features (Paulo et al. 2025)."""
     input_hook: str = "mlp.hook_in"
     output_hook: str = "mlp.hook_out"
-    start: Literal["random", "tokens"] = "random"
-    """What encoder rows begin as: random directions, or those of tokens in the texts, turned a
-    little at random. On varied texts and few steps the latter gets further; where most tokens
-    are alike, as in sentences of one form, features would crowd at them."""
     epochs: float = 3.0
     """How often the texts are gone through."""
     tokens: int = 2048
@@ -80,13 +75,8 @@ class Plan:
                 raise ValueError(f"{name} is {value!r}; give a number above 0.")
         for name, valid in (
             ("activation", ("jumprelu", "topk")),
-            ("start", ("random", "tokens")),
             ("input_hook", INPUT_HOOKS),
             ("output_hook", OUTPUT_HOOKS),
         ):
             if getattr(self, name) not in valid:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it can be {valid}.")
-
-    def to_json(self) -> str:
-        """All settings, in one line that two equal plans share."""
-        return json.dumps(asdict(self), sort_keys=True)

@@ -33,7 +33,6 @@ HOOKS = ("mlp.hook_in", "mlp.hook_out")
 SMALL = Plan(features=48, k=6, tokens=64, bfloat16=False, epochs=6)
 KINDS: dict[str, dict[str, Any]] = {
     "jumprelu": {},
-    "from-tokens": {"activation": "topk", "start": "tokens"},
     "topk": {"activation": "topk"},
     "clt": {"cross_layer": True},
     "clt-skip": {"cross_layer": True, "skip": True},
@@ -86,7 +85,7 @@ def test_what_is_written_computes_what_was_trained(
         assert (active[i] != 0).any()
 
 
-@pytest.mark.parametrize("kind", ["topk", "skip", "from-tokens"])
+@pytest.mark.parametrize("kind", ["topk", "skip"])
 def test_the_loop_is_adam_on_the_squared_error(kind: str, tokenizer: Any, tmp_path: Path) -> None:
     """Beside a plain loop, layer by layer, in PyTorch's own words."""
     model, plan = tiny("llama", tokenizer), plan_of(kind, epochs=4)
@@ -103,15 +102,8 @@ def test_the_loop_is_adam_on_the_squared_error(kind: str, tokenizer: Any, tmp_pa
     generator = torch.Generator().manual_seed(0)
     for i in range(3):
         s_in, s_out = (t.pow(2).mean().sqrt() for t in (first_in[i], first_out[i]))
-        if kind == "from-tokens":
-            assert len(first_in[i]) >= 48
-            some = torch.randperm(len(first_in[i]), generator=generator)[:48]
         W_enc = torch.randn(48, 32, generator=generator)
         W_enc = W_enc / W_enc.norm(dim=1, keepdim=True)
-        if kind == "from-tokens":
-            centred = (first_in[i] - first_in[i].mean(0))[some]
-            W_enc = centred / centred.norm(dim=1, keepdim=True) + 0.5 * W_enc
-            W_enc = W_enc / W_enc.norm(dim=1, keepdim=True)
         b_enc = -W_enc @ (first_in[i].mean(0) / s_in)
         parts = [W_enc, b_enc, torch.zeros(48, 32), first_out[i].mean(0) / s_out]
         parts.append(torch.zeros(32, 32))
@@ -333,7 +325,6 @@ def test_a_report_says_nothing_is_lost_where_nothing_is_replaced(tokenizer: Any)
         ({"features": True}, "features is True"),
         ({"rate": float("nan")}, "rate is nan"),
         ({"activation": "relu"}, "activation is 'relu'"),
-        ({"start": "zeros"}, "start is 'zeros'"),
         ({"input_hook": "mlp.hook_out"}, "input_hook is"),
     ],
 )

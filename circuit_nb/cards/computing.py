@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from circuit_nb.cards.effects import logit_effects
 from circuit_nb.cards.storage import CardSet
-from circuit_nb.cards.types import FeatureCard, Key, automatic_label, peak_token
+from circuit_nb.cards.types import FeatureCard, Key, named_by
 
 if TYPE_CHECKING:
     from circuit_nb.cards.reading import Reading
@@ -41,7 +41,8 @@ def compute(
             saves much of the time on large vocabularies.
         max_tokens: Length of a piece, the special token at its begin included.
         name: What a feature is called, told by its card, which has everything but a label; by
-            default a plain label says what it fires on and what it promotes.
+            default a plain label says what it fires on and, where that stands out from the
+            vocabulary, what it promotes.
         resume: File in which what was found is kept every minute. Stopped and called again with
             the same arguments, it goes on from there; at the end the file is removed.
         progress: Whether to show progress bars.
@@ -69,7 +70,7 @@ def compute(
     reading.end()
     if not reading.seen:
         raise ValueError("There are no texts to compute cards from; give at least one.")
-    cards = _cards(reading, effects, name or _label, progress=progress)
+    cards = _cards(reading, effects, name, progress=progress)
     reading.forget()
     settings = {"pieces": len(reading.seen), "tokens": reading.tokens, "max_tokens": max_tokens}
     origin = {"model": model.name, "transcoders": model.transcoders.source}
@@ -77,7 +78,7 @@ def compute(
 
 
 def _cards(
-    reading: Reading, effects: int, name: Callable[[FeatureCard], str], *, progress: bool
+    reading: Reading, effects: int, name: Callable[[FeatureCard], str] | None, *, progress: bool
 ) -> dict[Key, FeatureCard]:
     """Cards of all features that fired, by key; made layer by layer: little is held twice."""
     from tqdm.auto import tqdm
@@ -93,7 +94,7 @@ def _cards(
     cards: dict[Key, FeatureCard] = {}
     for layer, tally in enumerate(reading.given_up()):
         for each in tally.found():
-            promotes, suppresses = told.get((layer, each.feature), ((), ()))
+            promotes, suppresses, telling = told.get((layer, each.feature), ((), (), 0))
             card = FeatureCard(
                 examples=tuple(reading.example(*example) for example in each.strongest),
                 promotes=promotes,
@@ -102,12 +103,9 @@ def _cards(
                 histogram=each.histogram,
                 source="computed",
             )
-            cards[layer, each.feature] = replace(card, label=name(card))
+            label = name(card) if name else named_by(card, telling)
+            cards[layer, each.feature] = replace(card, label=label)
     return dict(sorted(cards.items()))
-
-
-def _label(card: FeatureCard) -> str:
-    return automatic_label(map(peak_token, card.examples), (token for token, _ in card.promotes))
 
 
 def _pieces(

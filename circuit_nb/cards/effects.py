@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 _BATCH, _TOKENS = 512, 2048
 """Features, and tokens of the vocabulary, multiplied with one another at once: the product stays
 in a processor's cache until the strongest are found."""
+_APART = 1.3
+"""A token stands out where its effect is so many times what the largest would be by chance. With
+49,152 tokens that is 6.0 standard deviations: on features trained for SmolLM2 what lies above is
+mostly words that go together (`from`, ` from`, `From`), what lies below is mostly pieces that do
+not."""
 
 
 class Effects(NamedTuple):
@@ -22,6 +28,9 @@ class Effects(NamedTuple):
 
     promotes: tuple[tuple[str, float], ...]
     suppresses: tuple[tuple[str, float], ...]
+    telling: int
+    """How many of `promotes` stand out from the vocabulary: most features write nothing that does,
+    and the tokens they raise most are then merely the first of many."""
 
 
 def logit_effects(
@@ -56,11 +65,12 @@ def logit_effects(
     for layer, indices in by_layer.items():
         for start in range(0, len(indices), _BATCH):
             batch = indices[start : start + _BATCH]
-            raised, lowered = _strongest(model, _written(model, layer, batch), top_k)
+            raised, lowered, chance = _strongest(model, _written(model, layer, batch), top_k)
+            telling = (raised[0] > _APART * chance[:, None]).sum(1).tolist()
             both = _told(model, *raised, names), _told(model, *lowered, names)
-            for index, up, down in zip(batch, *both, strict=True):
+            for index, up, down, apart in zip(batch, *both, telling, strict=True):
                 down = tuple((token, -value) for token, value in down)
-                result[layer, index] = Effects(up, down)
+                result[layer, index] = Effects(up, down, apart)
             if progress:
                 progress(len(batch))
     return result
@@ -75,9 +85,10 @@ def _strongest(model: ReplacementModel, written: Tensor, top_k: int) -> list[tup
     written = written.to(model.dtype)
     none = written.new_zeros(len(written), 0, dtype=torch.float32)
     best = [(none, none.long())] * 2
-    first = 0
+    first, squares = 0, written.new_zeros(len(written), dtype=torch.float32)
     for part in model.unembedding.split(_TOKENS, dim=1):
         effects = (written @ part).float().sub_(mean)
+        squares += effects.square().sum(1)
         for side, (values, tokens) in enumerate(best):
             own = effects.topk(min(top_k, effects.shape[1]), dim=1)
             values = torch.cat([values, own.values], dim=1)
@@ -86,7 +97,7 @@ def _strongest(model: ReplacementModel, written: Tensor, top_k: int) -> list[tup
             best[side] = kept.values, tokens.gather(1, kept.indices)
             effects.neg_()
         first += part.shape[1]
-    return best
+    return *best, (squares / first * 2 * math.log(first)).sqrt()
 
 
 def _told(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from circuit_nb.atlas import shipped_with
-from circuit_nb.cards.types import Example, FeatureCard, Histogram, Key, automatic_label, peak_token
+from circuit_nb.cards.types import Example, FeatureCard, Histogram, Key, named_by
 from circuit_nb.graph import AttributionGraph
 from circuit_nb.hub import known
 from circuit_nb.hub.known import NeuronpediaIds
@@ -63,6 +63,7 @@ def of(
     ]
     cards = {key: _join([place[key] for place in places if key in place]) for key in wanted}
     bare = [key for key, card in cards.items() if not card.promotes]
+    telling: dict[Key, int] = {}
     if model is not None and bare:
         from circuit_nb.cards.effects import logit_effects
 
@@ -70,9 +71,10 @@ def of(
             cards[key] = replace(
                 cards[key], promotes=effects.promotes, suppresses=effects.suppresses
             )
+            telling[key] = effects.telling
     fires_on = _fires_on(graph)
     return {
-        key: card if card.label else _named(card, fires_on.get(key, []))
+        key: card if card.label else _named(card, fires_on.get(key, []), telling.get(key))
         for key, card in cards.items()
     }
 
@@ -96,10 +98,9 @@ def _join(cards: list[FeatureCard]) -> FeatureCard:
     return result
 
 
-def _named(card: FeatureCard, fires_on: Iterable[str]) -> FeatureCard:
+def _named(card: FeatureCard, fires_on: Iterable[str], telling: int | None) -> FeatureCard:
     """A card with a plain label, if anything is known to make one of."""
-    active = [peak_token(example) for example in card.examples] or list(fires_on)
-    label = automatic_label(active, (token for token, _ in card.promotes))
+    label = named_by(card, telling, fires_on)
     return replace(card, label=label, source="automatic") if label else card
 
 

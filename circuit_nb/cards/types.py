@@ -82,11 +82,35 @@ def automatic_label(fires_on: Iterable[str], promotes: Iterable[str]) -> str:
     Returns:
         The label; empty if both lists are.
     """
-    active = [token for token, _ in Counter(t.strip() or repr(t) for t in fires_on).most_common()]
-    raised = list(dict.fromkeys(t.strip() or repr(t) for t in promotes))
     parts = [
-        f"{verb} {', '.join(tokens[:_MAX_NAMED])}"
-        for verb, tokens in (("fires on", active), ("promotes", raised))
+        f"{verb} {', '.join(_words(tokens)[:_MAX_NAMED])}"
+        for verb, tokens in (("fires on", list(fires_on)), ("promotes", list(promotes)))
         if tokens
     ]
     return " → ".join(parts)
+
+
+def named_by(card: FeatureCard, telling: int | None, fires_on: Iterable[str] = ()) -> str:
+    """`automatic_label` of a card.
+
+    Args:
+        card: The card.
+        telling: How many of the tokens that it promotes are told of; all if None.
+        fires_on: Tokens at which it is active, used where the card has no examples.
+    """
+    active = [peak_token(example) for example in card.examples] or list(fires_on)
+    # With nothing to fire on, what comes first is still better than no name.
+    promotes = card.promotes[:telling] if active else card.promotes
+    return automatic_label(active, (token for token, _ in promotes))
+
+
+def _words(tokens: Iterable[str]) -> list[str]:
+    """Tokens by how often they occur, of equals the first first, each in its commonest form: those
+    that differ by case and blanks alone are one."""
+    counts = Counter(token.strip() or repr(token) for token in tokens)
+    forms: dict[str, list[str]] = {}
+    for form, _ in counts.most_common():
+        forms.setdefault(form.casefold(), []).append(form)
+    return [
+        of[0] for of in sorted(forms.values(), key=lambda of: -sum(counts[form] for form in of))
+    ]

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from circuit_nb import atlas, attribute, cards, load
 from circuit_nb.cards import Example, FeatureCard, Histogram, automatic_label
 from circuit_nb.graph import AttributionGraph, Feature
+from circuit_nb.transcoders.lazy_files import InMemory
 
 TEXTS = ("the capital of the state containing Dallas is", "the state of Texas is", "Dallas is")
 SOURCE_SET = "gemmascope-transcoder-16k"
@@ -325,6 +326,8 @@ def test_plain_labels() -> None:
     assert automatic_label([], [" Austin"]) == "promotes Austin"
     assert automatic_label(["\n", "\n"], []) == r"fires on '\n'"
     assert automatic_label([], []) == ""
+    forms = ["Bee", " ant", " bee", " bee", " bees", "Ant"]
+    assert automatic_label(forms, []) == "fires on bee, ant, bees"
 
 
 def test_an_example_needs_an_activation_a_token() -> None:
@@ -346,9 +349,30 @@ def test_a_model_adds_what_features_promote(tokenizer: Any) -> None:
     graph = attribute(model, PROMPT, progress=False)
     layer, _, index = graph.features[0].tolist()
     card = cards.of(graph, [(layer, index)], model=model)[layer, index]
-    assert card.label.startswith("fires on ") and " → promotes " in card.label
+    assert card.label.startswith("fires on ")
     assert card.promotes and card.suppresses
     assert cards.of(model, [(layer, index)])[layer, index].promotes == card.promotes
+
+
+def test_a_label_tells_of_promoted_tokens_that_stand_out(tokenizer: Any) -> None:
+    """A feature that writes one token's direction, beside others that write at random."""
+    model = tiny("llama", tokenizer)
+    *before, last = model.transcoders.layers
+    rows = last.decoder.rows(torch.arange(N_FEATURES)).clone()
+    direction = torch.linalg.pinv(model.unembedding.float())[model.token_id("Dallas")]
+    rows[7, 0] = direction / model.final_norm.weight
+    layers = (*before, replace(last, decoder=InMemory(rows)))
+    model.transcoders = replace(model.transcoders, layers=layers)
+    keys = [(len(before), index) for index in range(N_FEATURES)]
+    effects = cards.logit_effects(model, keys)
+    assert [key for key in keys if effects[key].telling] == [keys[7]]
+    assert effects[keys[7]].telling == 1 and effects[keys[7]].promotes[0][0] == "Dallas"
+    graph = attribute(model, PROMPT, progress=False)
+    found = cards.of(graph, keys, model=model)
+    there = {(layer, index) for layer, _, index in graph.features.tolist()}
+    for key in keys:
+        told = key == keys[7] or key not in there  # what is not active has no other name
+        assert ("promotes" in found[key].label) == told
 
 
 def test_computed_cards_are_joined_in() -> None:

@@ -67,8 +67,9 @@ def train_transcoders(
         dtype: As for `load`; bfloat16 makes the model's own passes faster.
         tokenizer: As for `load`.
         keep: Folder in which what the MLPs read and write is kept, so that the model itself reads
-            the texts once, for every epoch and every set; a token takes 4 · layers · d_model
-            bytes, and whoever gives it removes it. By default nothing is kept.
+            the texts once, before the first step, for every epoch and every set; a token takes
+            4 · layers · d_model bytes, and whoever gives it removes it. By default nothing is
+            kept.
         progress: Whether a bar shows the variance unexplained and the time left.
         **settings: Fields of `Plan` that differ from the plan's.
 
@@ -87,7 +88,7 @@ def train_transcoders(
     sequences = Sequences(opened, texts, plan.length)
     if plan.bfloat16 is None:
         plan = replace(plan, bfloat16=fast_bfloat16(opened.device.type))
-    reader = _reader(opened, sequences, plan, keep)
+    reader = _reader(opened, sequences, plan, keep, progress=progress)
     coders = Coders(plan, *reader(next(sequences.batches(plan.tokens, _STATISTICS_SEED))))
     run = json.dumps({**asdict(plan), "model": opened.name, "texts": sequences.digest})
     _fit(coders, reader, sequences, home, run, progress=progress)
@@ -160,10 +161,12 @@ def _reader(
     sequences: Sequences,
     plan: Plan,
     keep: str | os.PathLike[str] | None,
+    *,
+    progress: bool,
 ) -> Reader:
     """What tells what the MLPs read and wrote on a batch."""
     if keep is not None:
-        return Kept(Path(keep), model, sequences, plan).read
+        return Kept(Path(keep), model, sequences, plan, progress=progress).read
     return partial(read, model, input_hook=plan.input_hook, output_hook=plan.output_hook)
 
 

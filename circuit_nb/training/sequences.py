@@ -76,12 +76,13 @@ class Sequences:
             taken.append(i)
             count += len(self.all[i])
             if count >= tokens:
-                yield self._batch(taken)
+                yield self.batch(taken)
                 taken, count = [], 0
         if taken:
-            yield self._batch(taken)
+            yield self.batch(taken)
 
-    def _batch(self, taken: Sequence[int]) -> Batch:
+    def batch(self, taken: Sequence[int]) -> Batch:
+        """Some sequences, by their numbers."""
         width = max(len(self.all[i]) for i in taken)
         ids = torch.zeros(len(taken), width, dtype=torch.int64)
         counted = torch.zeros(len(taken), width, dtype=torch.bool)

@@ -182,7 +182,8 @@ def test_activations_that_are_kept_are_those_that_are_read(tokenizer: Any, tmp_p
     sequences = Sequences(model, made_texts(), 128)
     passes = passes_of(model)
     for epoch in range(3):
-        kept = Kept(tmp_path, model, sequences, plan)  # as a process of its own would open it
+        # As a process of its own would open it.
+        kept = Kept(tmp_path, model, sequences, plan, progress=False)
         for batch in sequences.batches(40, epoch):
             found = kept.read(batch)
             before = len(passes)

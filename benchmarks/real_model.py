@@ -10,7 +10,7 @@ completions of sentences and answers to questions that are filled in from the li
 of states and countries; the tables' facts are added as sentences. Everything is drawn from one
 seed. Nothing is downloaded but that package. `open` makes cards of all features from the same
 texts, once, says what a graph shows and what of it was measured, and writes the explorer as a page;
-in a notebook, `explore(model, prompt, cards=cards.load(SET / "cards"))`.
+in a notebook, `explore(model, prompt, cards=cards.load(WORK / SET / "cards"))`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import argparse
 import json
 import random
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -192,6 +193,8 @@ FACTS = {
 ROWS, NEW = 128, 96
 """Texts written side by side, and the most tokens that are added to one."""
 ROWS_OF_GRAPH = 2000
+CIRCUIT = 100
+"""Features of a graph whose faithfulness is measured: the strongest."""
 OFF, DRAWS = 12, 3
 """Features switched off together, and draws of as many random ones."""
 
@@ -320,6 +323,7 @@ def main() -> None:
 
 def train(work: Path, folder: Path, seed: int, plan: dict[str, Any]) -> None:
     """Train a set on the texts."""
+    shutil.rmtree(folder / "cards", ignore_errors=True)  # of what was trained here before
     began = time.perf_counter()
     training.train_transcoders(
         work / "model",
@@ -402,7 +406,7 @@ def show(work: Path, folder: Path, seed: int, prompt: str) -> None:
     """Open one prompt: its cards, its story, what was measured of it, and a page of it."""
     model = load(work / "model", folder, device="cpu")
     at = folder / "cards"
-    if not at.is_dir():
+    if not (at / "cards.json").is_file():
         began, every = time.perf_counter(), texts(work, seed)[0]
         cards.compute(model, every, resume=folder / "cards.part").save(at)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -412,7 +416,7 @@ def show(work: Path, folder: Path, seed: int, prompt: str) -> None:
     graph = explorer.session.graph
     print(summary(graph, labels=known))
     print(evidence.verify(model, graph, progress=False))
-    strongest = graph.top(ROWS_OF_GRAPH // 20)
+    strongest = graph.top(CIRCUIT)
     print(evidence.faithfulness(model, graph, strongest, progress=False))
     explorer.export(folder / "page.html", progress=False)
 

@@ -24,10 +24,12 @@ not."""
 
 
 class Effects(NamedTuple):
-    """(token, logit effect per unit of activation), strongest first."""
+    """What a feature does to the next token by itself."""
 
     promotes: tuple[tuple[str, float], ...]
+    """(token, logit effect per unit of activation), the most raised first."""
     suppresses: tuple[tuple[str, float], ...]
+    """The same, the most lowered first."""
     telling: int
     """How many of `promotes` stand out from the vocabulary: most features write nothing that does,
     and the tokens they raise most are then merely the first of many."""
@@ -76,9 +78,12 @@ def logit_effects(
     return result
 
 
-def _strongest(model: ReplacementModel, written: Tensor, top_k: int) -> list[tuple[Tensor, Tensor]]:
-    """The largest effects and the tokens they are on, (features, k) each, falling; and the same
-    of what lowers tokens, as positive numbers."""
+def _strongest(
+    model: ReplacementModel, written: Tensor, top_k: int
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
+    """The largest effects and the tokens they are on, (features, k) each, falling; the same of
+    what lowers tokens, as positive numbers; and how large the largest would be by chance,
+    (features,): of n independent normal effects of this size it lies near √(2 ln n) deviations."""
     import torch
 
     mean = (written @ model.mean_unembedding)[:, None]
@@ -97,7 +102,7 @@ def _strongest(model: ReplacementModel, written: Tensor, top_k: int) -> list[tup
             best[side] = kept.values, tokens.gather(1, kept.indices)
             effects.neg_()
         first += part.shape[1]
-    return *best, (squares / first * 2 * math.log(first)).sqrt()
+    return best[0], best[1], (squares / first * 2 * math.log(first)).sqrt()
 
 
 def _told(
@@ -125,5 +130,5 @@ def _written(model: ReplacementModel, layer: int, indices: Sequence[int]) -> Ten
     for offset, written in enumerate(model.transcoders.writes(layer)):
         norm = model.blocks[written].mlp_post_norm
         after = norm is not None and model.transcoders.output_hook == "mlp.hook_out"
-        total += rows[:, offset] * norm.weight.float() if after and norm else rows[:, offset]
-    return model.final_norm.center(total) * model.final_norm.weight.float()
+        total += rows[:, offset] * norm.weight.to(total) if after and norm else rows[:, offset]
+    return model.final_norm.center(total) * model.final_norm.weight.to(total)

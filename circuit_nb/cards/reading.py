@@ -1,4 +1,4 @@
-"""Texts on their way through a model, a few thousand tokens at once."""
+"""Texts on their way through a model, a thousand tokens at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from circuit_nb.cards.tallies import Active, Tally
+from circuit_nb.cards.tallies import Tally
 from circuit_nb.cards.types import Example, Key
 from circuit_nb.files import check_writable, said, shown, write_tensors
 from circuit_nb.model.padding import alike
@@ -28,6 +28,8 @@ _VALUES = 2**24
 """Activations of a layer that are looked at together, at most."""
 _EVERY = 60.0
 """Seconds after which what was found is kept on disk."""
+_ORDER = 1
+"""Changes where pieces are read in another order, with which no file of before is gone on with."""
 _OTHERS = (
     "{} was kept for other texts, another model, or other settings; give another file, or remove "
     "it to begin anew."
@@ -73,7 +75,7 @@ class Reading:
         self._expected = ""
         if self._file is not None:
             check_writable(self._file)
-            origin = (model.name, model.transcoders.source, width, wanted)
+            origin = (_ORDER, model.name, model.transcoders.source, width, wanted)
             self._run = hashlib.sha256(repr(origin).encode()).hexdigest()
             if self._file.is_file():
                 self._done, self._expected = _restore(self._file, self.tallies, self._run)
@@ -121,26 +123,21 @@ class Reading:
         ends = torch.tensor([len(ids) for _, _, ids in pieces])[:, None]
         counted = (places >= starts) & (places < ends)
         numbers = torch.tensor([number for number, _, _ in pieces])
-        for layer, found in self._active(ids, counted):
-            self.tallies[layer].add(found, counted, numbers)
-
-    def _active(self, ids: Tensor, counted: Tensor) -> Iterator[tuple[int, Active]]:
-        """Layers, and what is active in each at the tokens that count."""
-        t, counted = self.model.transcoders, counted.to(self.model.device)
+        t = self.model.transcoders
         reads: dict[int, Tensor] = {}
-        found: dict[int, Active] = {}
 
         def take(tensor: Tensor, hook: Any, layer: int) -> None:
             x = tensor.detach()[counted.to(tensor.device)]
             if t.joint_k is None:
-                found[layer] = active(layer, x, None)
+                tell(layer, x, None)
             else:  # Which features are on is known when the last layer was read.
                 reads[layer] = x
 
-        def active(layer: int, x: Tensor, cut: Tensor | None) -> Active:
+        def tell(layer: int, x: Tensor, cut: Tensor | None) -> None:
             own = t.layers[layer]
             token, feature, value = own.active(own.pre_activations(x), cut)
-            return token.cpu(), feature.cpu(), value.float().cpu()
+            active = token.cpu(), feature.cpu(), value.float().cpu()
+            self.tallies[layer].add(active, counted, numbers)
 
         hooks: list[Hook] = [
             (block.hook(t.input_hook), partial(take, layer=i))
@@ -148,9 +145,8 @@ class Reading:
         ]
         self.model.run(ids.to(self.model.device), hooks, last_only=True)
         cut = t.cut(list(reads.values())) if reads else None
-        yield from found.items()
         for layer, x in reads.items():
-            yield layer, active(layer, x, cut)
+            tell(layer, x, cut)
 
     def example(self, piece: int, activations: Sequence[float]) -> Example:
         """A piece as an example."""

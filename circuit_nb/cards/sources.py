@@ -38,8 +38,9 @@ def of(
     """What is known about features: shipped labels, Neuronpedia, computed cards, plain labels.
 
     A label of the embedded model comes before one of Neuronpedia, that before a computed one;
-    where there is none, a plain one says what the feature fires on and what it promotes. Every
-    other field is taken from the first place that has it.
+    where there is none, a plain one says what the feature fires on and what it promotes; where the
+    model says that, only if it stands out from the vocabulary. Every other field is taken from the
+    first place that has it.
 
     Args:
         source: A graph or a model; its provenance says where labels may be found.

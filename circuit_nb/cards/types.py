@@ -82,10 +82,12 @@ def automatic_label(fires_on: Iterable[str], promotes: Iterable[str]) -> str:
     Returns:
         The label; empty if both lists are.
     """
+    active = _words(fires_on)
+    often = sorted(active, key=lambda word: -active[word])
     parts = [
-        f"{verb} {', '.join(_words(tokens)[:_MAX_NAMED])}"
-        for verb, tokens in (("fires on", list(fires_on)), ("promotes", list(promotes)))
-        if tokens
+        f"{verb} {', '.join(words[:_MAX_NAMED])}"
+        for verb, words in (("fires on", often), ("promotes", list(_words(promotes))))
+        if words
     ]
     return " → ".join(parts)
 
@@ -104,13 +106,11 @@ def named_by(card: FeatureCard, telling: int | None, fires_on: Iterable[str] = (
     return automatic_label(active, (token for token, _ in promotes))
 
 
-def _words(tokens: Iterable[str]) -> list[str]:
-    """Tokens by how often they occur, of equals the first first, each in its commonest form: those
-    that differ by case and blanks alone are one."""
-    counts = Counter(token.strip() or repr(token) for token in tokens)
-    forms: dict[str, list[str]] = {}
-    for form, _ in counts.most_common():
-        forms.setdefault(form.casefold(), []).append(form)
-    return [
-        of[0] for of in sorted(forms.values(), key=lambda of: -sum(counts[form] for form in of))
-    ]
+def _words(tokens: Iterable[str]) -> dict[str, int]:
+    """How often each word occurs, the first first; forms that differ by case and blanks alone are
+    one word, in the form that is the commonest."""
+    forms: dict[str, Counter[str]] = {}
+    for token in tokens:
+        form = token.strip() or repr(token)
+        forms.setdefault(form.casefold(), Counter())[form] += 1
+    return {of.most_common(1)[0][0]: of.total() for of in forms.values()}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -33,8 +36,8 @@ def save(folder: Path, coders: nn.Module, optimiser: Adam, step: int, run: str) 
     write_tensors(folder / NAME, plain, {"step": str(step), "run": run})
 
 
-def resume(folder: Path, coders: nn.Module, optimiser: Adam, run: str) -> int:
-    """Read a checkpoint back, if there is one.
+def check(folder: Path, run: str) -> int:
+    """Whether a checkpoint, if there is one, can be gone on with.
 
     Returns:
         Steps taken; 0 if there is none.
@@ -45,14 +48,29 @@ def resume(folder: Path, coders: nn.Module, optimiser: Adam, run: str) -> int:
     path = folder / NAME
     if not path.is_file():
         return 0
-    try:
-        with safe_open(path, "pt") as file:
-            said, names = file.metadata() or {}, list(file.keys())
-            if said.get("run") != run:
-                raise ValueError(
-                    f"{shown(path)} was left by another run ({_difference(said.get('run'), run)}); "
-                    "give another folder, or remove that file to begin anew."
-                )
+    with _read(path) as file:
+        said = file.metadata() or {}
+        if said.get("run") != run:
+            raise ValueError(
+                f"{shown(path)} was left by another run ({_difference(said.get('run'), run)}); "
+                "give another folder, or remove that file to begin anew."
+            )
+        return int(said["step"])
+
+
+def resume(folder: Path, coders: nn.Module, optimiser: Adam, run: str) -> int:
+    """Read a checkpoint back, if there is one.
+
+    Returns:
+        Steps taken; 0 if there is none.
+
+    Raises:
+        ValueError: If it belongs to another run, or cannot be read.
+    """
+    done = check(folder, run)
+    if done:
+        with _read(folder / NAME) as file:
+            names = list(file.keys())
             coders.load_state_dict(
                 {n[7:]: file.get_tensor(n) for n in names if n.startswith("coders.")}
             )
@@ -63,7 +81,15 @@ def resume(folder: Path, coders: nn.Module, optimiser: Adam, run: str) -> int:
                     optimiser.state[parameter] = {
                         key: value.to(parameter.device) for key, value in state.items()
                     }
-            return int(said["step"])
+    return done
+
+
+@contextmanager
+def _read(path: Path) -> Generator[Any]:
+    """A checkpoint, open; what cannot be read of it is refused in a sentence."""
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
     except (SafetensorError, KeyError, RuntimeError) as error:
         raise ValueError(
             f"{shown(path)} cannot be read ({str(error)[:80]}); remove it to begin anew."

@@ -70,7 +70,8 @@ def train_transcoders(
             the texts once, before the first step, for every epoch and every set; a token takes
             4 · layers · d_model bytes, and whoever gives it removes it. By default nothing is
             kept.
-        progress: Whether a bar shows the variance unexplained and the time left.
+        progress: Whether bars show what is read for `keep`, the variance unexplained and the time
+            left.
         **settings: Fields of `Plan` that differ from the plan's.
 
     Returns:
@@ -88,9 +89,10 @@ def train_transcoders(
     sequences = Sequences(opened, texts, plan.length)
     if plan.bfloat16 is None:
         plan = replace(plan, bfloat16=fast_bfloat16(opened.device.type))
+    run = json.dumps({**asdict(plan), "model": opened.name, "texts": sequences.digest})
+    checkpoints.check(home, run)
     reader = _reader(opened, sequences, plan, keep, progress=progress)
     coders = Coders(plan, *reader(next(sequences.batches(plan.tokens, _STATISTICS_SEED))))
-    run = json.dumps({**asdict(plan), "model": opened.name, "texts": sequences.digest})
     _fit(coders, reader, sequences, home, run, progress=progress)
     save(home, transcoders_of(coders), plan, model_name=opened.name)
     checkpoints.remove(home)

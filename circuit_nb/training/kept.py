@@ -54,7 +54,8 @@ class Kept:
         self._values = self._values.view(-1, *self._shape)
         filled = _file(folder / f"{name}.filled", len(sequences.all), torch.uint8)
         missing = (filled == 0).nonzero()[:, 0].tolist()
-        with tqdm(total=len(missing), desc="texts", unit="text", disable=not progress) as bar:
+        shown = progress and bool(missing)
+        with tqdm(total=len(missing), desc="texts", unit="text", disable=not shown) as bar:
             for part in alike([len(sequences.all[i]) for i in missing], _TOKENS):
                 rows = [missing[i] for i in part]
                 self._fill(sequences.batch(rows))

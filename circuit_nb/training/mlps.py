@@ -89,11 +89,10 @@ def _read(
     model: ReplacementModel, token_ids: Tensor, counted: Tensor, names: tuple[str, str]
 ) -> Tensor:
     """Inputs of every layer, then outputs of every layer: (2 · layers, tokens, d_model)."""
-    counted = counted.to(model.device)
     seen: dict[tuple[str, int], Tensor] = {}
 
     def keep(tensor: Tensor, hook: Any, key: tuple[str, int]) -> None:
-        seen[key] = tensor[counted.to(tensor.device)]
+        seen[key] = tensor[counted.to(tensor.device)].to(model.device)
 
     hooks: list[Hook] = [
         (block.hook(name), partial(keep, key=(name, block.layer)))

@@ -231,10 +231,15 @@ def test_nothing_to_compute_from(golden: Any) -> None:
         cards.logit_effects(golden, [(99, 0)])
 
 
-def test_logit_effects_are_what_setting_a_feature_does(tokenizer: Any) -> None:
+@pytest.mark.parametrize("at_once", [4096, 7])
+def test_logit_effects_are_what_setting_a_feature_does(
+    at_once: int, tokenizer: Any, monkeypatch: Any
+) -> None:
     """In the last layer nothing else follows: one more unit adds the effects over the norm."""
     from circuit_nb import Intervention, intervene
+    from circuit_nb.cards import effects as computing
 
+    monkeypatch.setattr(computing, "_TOKENS", at_once)
     model = tiny("llama", tokenizer)
     record = model.record(PROMPT)
     feature = Feature(N_LAYERS - 1, record.positions - 1, 7)
@@ -328,6 +333,8 @@ def test_plain_labels() -> None:
     assert automatic_label([], []) == ""
     forms = ["Bee", " ant", " bee", " bee", " bees", "Ant"]
     assert automatic_label(forms, []) == "fires on bee, ant, bees"
+    forms = [" Paris", " London", "London", " Rome", " ROME", " Oslo"]
+    assert automatic_label([], forms) == "promotes Paris, London, Rome"
 
 
 def test_an_example_needs_an_activation_a_token() -> None:

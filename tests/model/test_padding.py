@@ -19,7 +19,7 @@ def test_every_sequence_is_in_one_part_of_like_lengths_and_bounded_size(tokens: 
         longest = max(lengths[i] for i in part)
         assert min(lengths[i] for i in part) >= 0.75 * longest
         assert tokens is None or len(part) == 1 or len(part) * longest <= tokens
-    if tokens is not None:  # None could take the next one's longest in, too.
+    if tokens is not None:  # No part could take the next sequence in, too.
         full = [len(p) * max(lengths[i] for i in p) for p in parts]
         for size, part, after in zip(full, parts, parts[1:], strict=False):
             longest = max(lengths[i] for i in part)

@@ -128,7 +128,15 @@ def test_topk_keeps_the_largest_pre_activations(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [{"k": 3}, {"k": 3, "rectified": True}, {"k": 20}, {"threshold": torch.ones(12)}, {}]
+    "kind",
+    [
+        {"k": 3},
+        {"k": 3, "rectified": True},
+        {"k": 3, "rank": torch.arange(12.0)},
+        {"k": 20},
+        {"threshold": torch.ones(12)},
+        {},
+    ],
 )
 def test_what_is_active_is_what_the_activation_function_leaves(kind: dict[str, Any]) -> None:
     draw = torch.Generator().manual_seed(0)
@@ -148,6 +156,7 @@ def test_what_is_active_is_what_the_activation_function_leaves(kind: dict[str, A
         found = torch.zeros(9, 12).index_put((token, feature), value)
         assert len(value) == (found != 0).sum()
         assert torch.equal(found, layer.activate(pre, cut))
+    assert [len(of) for of in layer.active(pre[:0])] == [0, 0, 0]
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system has no read-ahead calls")

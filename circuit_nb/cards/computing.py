@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from circuit_nb.cards.effects import logit_effects
+from circuit_nb.cards.packing import Packed, pack
 from circuit_nb.cards.storage import CardSet
 from circuit_nb.cards.types import FeatureCard, Key, named_by
 
@@ -79,22 +80,27 @@ def compute(
 
 def _cards(
     reading: Reading, effects: int, name: Callable[[FeatureCard], str] | None, *, progress: bool
-) -> dict[Key, FeatureCard]:
+) -> Packed:
     """Cards of all features that fired, by key; made layer by layer: little is held twice."""
     from tqdm.auto import tqdm
 
-    keys = [(layer, i) for layer, t in enumerate(reading.tallies) for i in t.features.tolist()]
-    bar = tqdm(total=len(keys) if effects else 0, desc="logit effects", disable=not progress)
-    with bar:
-        told = (
-            logit_effects(reading.model, keys, top_k=effects, progress=bar.update)
-            if effects
-            else {}
-        )
-    cards: dict[Key, FeatureCard] = {}
+    total = sum(len(tally.features) for tally in reading.tallies)
+    with tqdm(total=total, desc="cards", unit="feature", disable=not progress) as bar:
+        return pack(_each(reading, effects, name, bar.update))
+
+
+def _each(
+    reading: Reading,
+    effects: int,
+    name: Callable[[FeatureCard], str] | None,
+    progress: Callable[[int], object],
+) -> Iterator[tuple[Key, FeatureCard]]:
     for layer, tally in enumerate(reading.given_up()):
-        for each in tally.found():
-            promotes, suppresses, telling = told.get((layer, each.feature), ((), (), 0))
+        every = sorted(tally.found(), key=lambda each: each.feature)
+        keys = [(layer, each.feature) for each in every]
+        told = logit_effects(reading.model, keys, top_k=effects) if effects else {}
+        for key, each in zip(keys, every, strict=True):
+            promotes, suppresses, telling = told.get(key, ((), (), 0))
             card = FeatureCard(
                 examples=tuple(reading.example(*example) for example in each.strongest),
                 promotes=promotes,
@@ -104,8 +110,8 @@ def _cards(
                 source="computed",
             )
             label = name(card) if name else named_by(card, telling)
-            cards[layer, each.feature] = replace(card, label=label)
-    return dict(sorted(cards.items()))
+            yield key, replace(card, label=label)
+        progress(len(keys))
 
 
 def _pieces(

@@ -6,14 +6,11 @@ import json
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from circuit_nb.cards.types import Example, FeatureCard, Histogram, Key
+from circuit_nb.cards.packing import Packed, pack
+from circuit_nb.cards.types import FeatureCard, Key
 from circuit_nb.files import (
     clear_stale,
     explained,
@@ -29,7 +26,6 @@ _SAVE = "save"
 """In both files: a number drawn at each save, by which they are known to belong together."""
 _NAME = re.compile(r"[0-9a-f]{12}")
 _NUMBERS, _TEXTS = "cards.safetensors", "cards.json"
-_BINS = 20
 
 
 class CardSet(Mapping[Key, FeatureCard]):
@@ -43,7 +39,7 @@ class CardSet(Mapping[Key, FeatureCard]):
     def __init__(
         self, cards: Mapping[Key, FeatureCard], provenance: Mapping[str, Any] | None = None
     ) -> None:
-        self._cards = dict(cards)
+        self._cards = cards if isinstance(cards, Packed) else dict(cards)
         self.provenance = dict(provenance or {})
 
     def __getitem__(self, key: Key) -> FeatureCard:
@@ -70,21 +66,13 @@ class CardSet(Mapping[Key, FeatureCard]):
             OSError: If they cannot be written; one sentence says why.
         """
         folder = Path(folder)
-        tokens: dict[str, int] = {}
-
-        def number(token: str) -> int:
-            return tokens.setdefault(token, len(tokens))
-
-        arrays = _arrays(self._cards, number)
+        packed = self._cards if isinstance(self._cards, Packed) else pack(self._cards.items())
         name = secrets.token_hex(6)
         texts = {
             "schema_version": SCHEMA_VERSION,
             _SAVE: name,
             "provenance": self.provenance,
-            "tokens": list(tokens),
-            "labels": [card.label for card in self._cards.values()],
-            "urls": [card.url for card in self._cards.values()],
-            "sources": [card.source for card in self._cards.values()],
+            **packed.texts,
         }
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +80,7 @@ class CardSet(Mapping[Key, FeatureCard]):
             # happens in between, `load` finds both of one save.
             waiting = write_text(pending(folder / _TEXTS, name), json.dumps(texts))
             try:
-                write_tensors(folder / _NUMBERS, arrays, {_SAVE: name})
+                write_tensors(folder / _NUMBERS, packed.arrays, {_SAVE: name})
             finally:
                 if _save_of(folder / _NUMBERS) == name:
                     waiting.replace(folder / _TEXTS)
@@ -100,43 +88,6 @@ class CardSet(Mapping[Key, FeatureCard]):
                     waiting.unlink()
         clear_stale(folder / _TEXTS)
         return folder
-
-
-def _arrays(
-    cards: Mapping[Key, FeatureCard], number: Any
-) -> dict[str, npt.NDArray[np.int64 | np.float32]]:
-    """All numbers, flat; `*_ends` say where each card's part ends."""
-    ints: dict[str, list[int]] = {n: [] for n in ("examples", "lengths", "tokens", "effects")}
-    examples_ends, effects_ends, values, effects = list[int](), list[int](), list[float](), []
-    histograms = np.zeros((len(cards), 2 * _BINS + 1), dtype=np.float32)
-    for row, card in enumerate(cards.values()):
-        for example in card.examples:
-            ints["lengths"].append(len(example.tokens))
-            ints["tokens"] += map(number, example.tokens)
-            values += example.activations
-        examples_ends.append(len(ints["lengths"]))
-        for token, effect in (*card.promotes, *card.suppresses):
-            ints["effects"].append(number(token))
-            effects.append(effect)
-        effects_ends.append(len(effects))
-        if card.histogram is not None:
-            counts, edges = card.histogram
-            if len(counts) != _BINS:
-                raise ValueError(f"A saved card's histogram has {_BINS} bins, not {len(counts)}.")
-            histograms[row] = [*counts, *edges]
-    densities = [np.nan if card.density is None else card.density for card in cards.values()]
-    return {
-        "keys": np.array(list(cards), dtype=np.int64).reshape(-1, 2),
-        "densities": np.array(densities, dtype=np.float32),
-        "histograms": histograms,
-        "examples_ends": np.array(examples_ends, dtype=np.int64),
-        "lengths": np.array(ints["lengths"], dtype=np.int64),
-        "tokens": np.array(ints["tokens"], dtype=np.int64),
-        "activations": np.array(values, dtype=np.float32),
-        "effects_ends": np.array(effects_ends, dtype=np.int64),
-        "effect_tokens": np.array(ints["effects"], dtype=np.int64),
-        "effects": np.array(effects, dtype=np.float32),
-    }
 
 
 def load(folder: str | Path) -> CardSet:
@@ -161,7 +112,8 @@ def load(folder: str | Path) -> CardSet:
             raise ValueError(f"schema {version} is not {SCHEMA_VERSION}; upgrade circuit-nb")
         if texts.get(_SAVE) != _save_of(folder / _NUMBERS):
             raise ValueError(f"{_NUMBERS} and {_TEXTS} come from two saves; save them again")
-        return CardSet(_cards(arrays, texts), texts["provenance"])
+        told = {name: texts[name] for name in ("tokens", "labels", "urls", "sources")}
+        return CardSet(Packed(arrays, told), texts["provenance"])
     except (
         SafetensorError,
         ValueError,
@@ -190,38 +142,3 @@ def _waiting(folder: Path) -> Path | None:
     name = _save_of(folder / _NUMBERS)
     path = pending(folder / _TEXTS, name) if name and _NAME.fullmatch(name) else None
     return path if path is not None and path.is_file() else None
-
-
-def _cards(arrays: Mapping[str, npt.NDArray[Any]], texts: Mapping[str, Any]) -> dict[Key, Any]:
-    tokens: list[str] = texts["tokens"]
-    spans = [0, *np.cumsum(arrays["lengths"]).tolist()]
-    examples = [
-        Example(
-            tuple(tokens[t] for t in arrays["tokens"][a:b].tolist()),
-            tuple(arrays["activations"][a:b].tolist()),
-        )
-        for a, b in pairwise(spans)
-    ]
-    effects = [
-        (tokens[t], effect)
-        for t, effect in zip(
-            arrays["effect_tokens"].tolist(), arrays["effects"].tolist(), strict=True
-        )
-    ]
-    example_spans = list(pairwise([0, *arrays["examples_ends"].tolist()]))
-    effect_spans = list(pairwise([0, *arrays["effects_ends"].tolist()]))
-    result: dict[Key, FeatureCard] = {}
-    for row, (layer, index) in enumerate(arrays["keys"].tolist()):
-        own = effects[slice(*effect_spans[row])]
-        density, bars = float(arrays["densities"][row]), arrays["histograms"][row].tolist()
-        result[layer, index] = FeatureCard(
-            label=str(texts["labels"][row]),
-            examples=tuple(examples[slice(*example_spans[row])]),
-            promotes=tuple(pair for pair in own if pair[1] > 0),
-            suppresses=tuple(pair for pair in own if pair[1] <= 0),
-            density=None if np.isnan(density) else density,
-            histogram=Histogram(tuple(bars[:_BINS]), tuple(bars[_BINS:])) if any(bars) else None,
-            url=texts["urls"][row],
-            source=str(texts["sources"][row]),
-        )
-    return result

@@ -15,6 +15,7 @@ import torch
 from families import GOLDEN, N_FEATURES, N_LAYERS, PROMPT, VOCAB, hf_model, tiny, transcoders
 from made import small_graph
 from neuronpedia_server import SiteState, serve
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from circuit_nb import atlas, attribute, cards, load
@@ -302,7 +303,16 @@ def test_sparse_cards_survive_saving(tmp_path: Path) -> None:
     assert dict(again) == dict(made)
 
 
-@pytest.mark.parametrize("damage", ["missing", "texts", "numbers", "bounds", "newer"])
+DAMAGED = {
+    "tokens": 100,
+    "effect_tokens": -1,
+    "lengths": 1,
+    "examples_ends": 1,
+    "effects_ends": -3,
+}
+
+
+@pytest.mark.parametrize("damage", ["missing", "texts", "numbers", "newer", "labels", *DAMAGED])
 def test_damaged_cards_are_refused(damage: str, tmp_path: Path) -> None:
     example = Example(("a", "b"), (0.0, 1.0))
     cards.CardSet({(0, 1): FeatureCard("x", (example,), (("a", 1.0),))}).save(tmp_path)
@@ -316,9 +326,15 @@ def test_damaged_cards_are_refused(damage: str, tmp_path: Path) -> None:
         texts.write_text(texts.read_text()[:-9])
     elif damage == "numbers":
         numbers.write_bytes(numbers.read_bytes()[:-4])
-    elif damage == "bounds":
-        arrays = load_file(numbers)
-        save_file({**arrays, "tokens": arrays["tokens"] + 100}, numbers)
+    elif damage == "labels":
+        texts.write_text(texts.read_text().replace('"labels": ["x"]', '"labels": []'))
+    elif damage in DAMAGED:
+        arrays, saved = load_file(numbers), cards.load(tmp_path)
+        assert saved[0, 1].examples == (example,)
+        with safe_open(numbers, "numpy") as file:
+            said = file.metadata()
+        arrays[damage] += DAMAGED[damage]
+        save_file(arrays, numbers, said)
     else:
         texts.write_text(texts.read_text().replace('"schema_version": 1', '"schema_version": 9'))
     with pytest.raises(ValueError, match="cannot be read"):

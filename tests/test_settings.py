@@ -6,16 +6,20 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
-LINE = re.compile(r'([a-z0-9-]+)==(\S+) ; python_version >= "3\.\d+"')
+LINES = ROOT / "tests" / "constraints.txt"
+LINE = re.compile(r'([a-z0-9-]+)==(\S+) ; python_(?:full_)?version >= "3\.\d+(?:\.\d+)?"')
 
 
 def pinned() -> dict[str, str]:
-    lines = (ROOT / "tests" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    lines = LINES.read_text(encoding="utf-8").splitlines()
     found = [LINE.fullmatch(line) for line in lines if not line.startswith("#")]
     assert all(found), lines
     return {match[1]: match[2] for match in found if match}
@@ -51,3 +55,23 @@ def test_what_can_break_generation_and_pictures_is_bound() -> None:
     found = pinned()
     wanted = {"transformers", "transformer-lens", "plotly", "ipywidgets", "jupyterlab", "pytest"}
     assert wanted <= set(found) and "torch" not in found
+
+
+def test_no_python_is_bound_to_a_version_that_it_cannot_have() -> None:
+    """Neither the first patch of a minor version, which a distribution may ship."""
+    seen = 0
+    for line in LINES.read_text(encoding="utf-8").splitlines()[1:]:
+        bound = Requirement(line)
+        try:
+            package = distribution(bound.name)
+        except PackageNotFoundError:
+            continue
+        if package.version.partition("+")[0] not in bound.specifier or bound.marker is None:
+            continue
+        needs = SpecifierSet(package.metadata.get("Requires-Python") or "")
+        for minor in range(10, 15):
+            python = {"python_version": f"3.{minor}", "python_full_version": f"3.{minor}.0"}
+            assert not bound.marker.evaluate(python) or needs.contains(f"3.{minor}.0"), line
+        seen += 1
+    if not seen:
+        pytest.skip("other versions than those that are bound are installed")

@@ -54,13 +54,23 @@ def oldest_python(packages: Iterable[Distribution]) -> str:
     return next(v for v in PYTHONS if all(need.contains(f"{v}.99") for need in needs))
 
 
+def marker(package: Distribution, python: str) -> str:
+    """From which Python on a version is bound: a package that needs a later patch of the oldest
+    minor version, as Debian's may lack it, is left to pip before that."""
+    need = SpecifierSet(package.metadata.get("Requires-Python") or "")
+    patch = next(patch for patch in range(100) if need.contains(f"{python}.{patch}"))
+    return (
+        f'python_full_version >= "{python}.{patch}"' if patch else f'python_version >= "{python}"'
+    )
+
+
 def main() -> None:
     """Print them, sorted."""
     packages = {name: p for name, p in sorted(needed().items()) if name not in APART}
     python = oldest_python(packages.values())
     print("# Versions the tests were run with; made by tests/tested_versions.py.")
     for name, package in packages.items():
-        print(f'{name}=={package.version.partition("+")[0]} ; python_version >= "{python}"')
+        print(f"{name}=={package.version.partition('+')[0]} ; {marker(package, python)}")
 
 
 if __name__ == "__main__":

@@ -58,6 +58,9 @@ class Packed(Mapping[Key, FeatureCard]):
             source=str(texts["sources"][row]),
         )
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._rows  # With no card made for it.
+
     def __iter__(self) -> Iterator[Key]:
         return iter(self._rows)
 

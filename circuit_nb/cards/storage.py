@@ -39,17 +39,30 @@ class CardSet(Mapping[Key, FeatureCard]):
     def __init__(
         self, cards: Mapping[Key, FeatureCard], provenance: Mapping[str, Any] | None = None
     ) -> None:
-        self._cards = cards if isinstance(cards, Packed) else dict(cards)
+        of = cards._cards if isinstance(cards, CardSet) else cards
+        self._cards = of if isinstance(of, Packed) else dict(of)
         self.provenance = dict(provenance or {})
 
     def __getitem__(self, key: Key) -> FeatureCard:
         return self._cards[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._cards
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self._cards)
 
     def __len__(self) -> int:
         return len(self._cards)
+
+    @property
+    def labels(self) -> dict[Key, str]:
+        """The labels alone, of the cards that have one: no card is made for them."""
+        if isinstance(self._cards, Packed):
+            every = zip(self._cards, self._cards.texts["labels"], strict=True)
+        else:
+            every = ((key, card.label) for key, card in self._cards.items())
+        return {key: str(label) for key, label in every if label}
 
     def __repr__(self) -> str:
         return f"CardSet({len(self)} features of {self.provenance.get('model', 'no model')})"

@@ -108,11 +108,12 @@ class Cards:
     @cached_property
     def elsewhere(self) -> Mapping[Key, str]:
         """Labels at hand of features whether or not they are in the graph: to be searched."""
+        from circuit_nb.cards import CardSet
+
         companions = shipped_with(self._graph.provenance)
         shipped = companions.labels if companions is not None else {}
         source = {} if callable(self.source) or self.source is None else self.source
-        computed = {key: card.label for key, card in source.items() if card.label}
-        return {**computed, **shipped}
+        return {**CardSet(source).labels, **shipped}
 
     def examples(self, key: Key) -> tuple[Example, ...]:
         """Texts that activate a feature: its card's, else found now if the model brings texts."""

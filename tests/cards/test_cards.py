@@ -297,6 +297,15 @@ def test_saved_cards_come_back(golden: Any, tmp_path: Path) -> None:
         np.testing.assert_allclose(other.histogram.counts, card.histogram.counts)
 
 
+def test_labels_and_keys_of_many_cards_make_none_of_them(golden: Any, monkeypatch: Any) -> None:
+    found = cards.compute(golden, TEXTS, effects=0, progress=False)
+    expected = {key: card.label for key, card in found.items()}
+    assert cards.CardSet(dict(found)).labels == expected
+    monkeypatch.setattr(type(found), "__getitem__", lambda self, key: pytest.fail("one was made"))
+    assert found.labels == cards.CardSet(found).labels == expected
+    assert next(iter(expected)) in found and (99, 0) not in found
+
+
 def test_sparse_cards_survive_saving(tmp_path: Path) -> None:
     made = cards.CardSet({(1, 2): FeatureCard("a", url="https://x"), (0, 5): FeatureCard()})
     again = cards.load(made.save(tmp_path))

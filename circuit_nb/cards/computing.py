@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from circuit_nb.cards.effects import logit_effects
+from circuit_nb.cards.effects import Effects, logit_effects
 from circuit_nb.cards.packing import Packed, pack
 from circuit_nb.cards.storage import CardSet
 from circuit_nb.cards.types import FeatureCard, Key, named_by
@@ -98,9 +98,11 @@ def _each(
     for layer, tally in enumerate(reading.given_up()):
         every = sorted(tally.found(), key=lambda each: each.feature)
         keys = [(layer, each.feature) for each in every]
-        told = logit_effects(reading.model, keys, top_k=effects) if effects else {}
+        told: dict[Key, Effects] = {}
+        if effects:  # Nearly all of the time: the bar tells of them, not of the cards.
+            told = logit_effects(reading.model, keys, top_k=effects, progress=progress)
         for key, each in zip(keys, every, strict=True):
-            promotes, suppresses, telling = told.get(key, ((), (), 0))
+            promotes, suppresses, telling = told.get(key, Effects((), (), 0))
             card = FeatureCard(
                 examples=tuple(reading.example(*example) for example in each.strongest),
                 promotes=promotes,
@@ -111,7 +113,8 @@ def _each(
             )
             label = name(card) if name else named_by(card, telling)
             yield key, replace(card, label=label)
-        progress(len(keys))
+        if not effects:
+            progress(len(keys))
 
 
 def _pieces(

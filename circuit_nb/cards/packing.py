@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from circuit_nb.cards.types import Example, FeatureCard, Histogram, Key
+from circuit_nb.cards.types import BINS, Example, FeatureCard, Histogram, Key
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-BINS = 20
 
 
 class Packed(Mapping[Key, FeatureCard]):

@@ -8,9 +8,8 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from circuit_nb.cards.types import Histogram
+from circuit_nb.cards.types import BINS, Histogram
 
-BINS = 20
 EXAMPLES = 5
 
 Active: TypeAlias = tuple[Tensor, Tensor, Tensor]

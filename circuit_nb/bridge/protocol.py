@@ -161,6 +161,25 @@ class AttentionPart(Protocol):
         ...
 
 
+class MLPPart(Protocol):
+    """An MLP; what has experts lacks some of these."""
+
+    @property
+    def W_in(self) -> Tensor:
+        """(d_model, d_mlp)."""
+        ...
+
+    @property
+    def W_gate(self) -> Tensor | None:
+        """(d_model, d_mlp); None where there is no gate."""
+        ...
+
+    @property
+    def W_out(self) -> Tensor:
+        """(d_mlp, d_model)."""
+        ...
+
+
 class BlockPart(Protocol):
     """A block."""
 
@@ -175,7 +194,8 @@ class Parts:
     """The parts of a bridge that it has no declared names for."""
 
     blocks: Sequence[Any]
-    """Of each layer its `BlockPart`, with the `AttentionPart` `attn` and norms in it."""
+    """Of each layer its `BlockPart`, with the `AttentionPart` `attn`, the `MLPPart` `mlp` and norms
+    in it."""
     final_norm: Any
     """A `NormPart` with its weight."""
     unembed: Callable[[Tensor], Tensor]
@@ -194,6 +214,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge.generalized_components import (
         AttentionBridge,
         BlockBridge,
+        MLPBridge,
         NormalizationBridge,
     )
 
@@ -201,7 +222,8 @@ if TYPE_CHECKING:
         bridge: TransformerBridge,
         block: BlockBridge,
         attention: AttentionBridge,
+        mlp: MLPBridge,
         norm: NormalizationBridge,
         point: _HookPoint,
-    ) -> tuple[Bridge, BlockPart, AttentionPart, NormPart, HookPoint]:
-        return bridge, block, attention, norm, point
+    ) -> tuple[Bridge, BlockPart, AttentionPart, MLPPart, NormPart, HookPoint]:
+        return bridge, block, attention, mlp, norm, point

@@ -9,13 +9,14 @@ interpretable LLM feature circuits*; writing to later layers: Ameisen et al. 202
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from circuit_nb.training.firing import Firing
+from circuit_nb.training.neurons import Neurons
 from circuit_nb.training.plan import Plan
 
 _REVIVED = 64
@@ -33,6 +34,8 @@ class Coders(nn.Module):
         plan: What is trained.
         inputs: What MLPs read on some tokens, a list over layers of (tokens, d_model): for scales.
         outputs: What they wrote there, likewise.
+        neurons: What the model's own neurons suggest to begin at, of each layer; features beyond
+            those, or of layers without, begin at random directions and write nothing.
     """
 
     threshold: Tensor
@@ -43,7 +46,13 @@ class Coders(nn.Module):
     out_scale: Tensor
     """(layers,): root mean square of what is read and written."""
 
-    def __init__(self, plan: Plan, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        inputs: Sequence[Tensor],
+        outputs: Sequence[Tensor],
+        neurons: Iterable[Neurons | None] = (),
+    ) -> None:
         super().__init__()
         self.plan, self.n_layers = plan, len(inputs)
         n, d = plan.features, inputs[0].shape[1]
@@ -69,6 +78,24 @@ class Coders(nn.Module):
         self.b_dec = nn.Parameter(torch.stack(means))
         self.W_skip = nn.Parameter(torch.zeros(self.n_layers, d, d, device=device))
         self.W_skip.requires_grad_(plan.skip)
+        for i, found in enumerate(neurons):
+            if found is not None:
+                self._begin(i, found, inputs[i].float(), outputs[i].float())
+
+    @torch.no_grad()
+    def _begin(self, layer: int, neurons: Neurons, inputs: Tensor, outputs: Tensor) -> None:
+        """Begin at neurons, writing as much of their directions as suits the outputs best."""
+        x, y = inputs / self.in_scale[layer], outputs / self.out_scale[layer]
+        encoder, decoder = self.W_enc[layer], self.W_dec[layer]
+        n = min(len(encoder), len(neurons.reads))
+        encoder[:n], decoder[:n, 0] = neurons.reads[:n], neurons.writes[:n]
+        self.b_enc[layer] = -encoder @ x.mean(0)
+        pre = F.linear(x, encoder, self.b_enc[layer])
+        self._move_threshold(layer, pre, 0)
+        firing = self.firing(layer, pre)
+        written = firing.times(pre[firing.tokens, firing.features], decoder[:, 0])
+        written, wanted = written - written.mean(0), y - y.mean(0)
+        decoder[:n] *= (written * wanted).sum() / written.pow(2).sum().clamp_min(1e-12)
 
     def writes(self, layer: int) -> range:
         """Layers that the features reading at `layer` write to."""

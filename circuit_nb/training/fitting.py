@@ -23,6 +23,7 @@ from circuit_nb.training import checkpoints
 from circuit_nb.training.coders import Coders
 from circuit_nb.training.kept import Kept
 from circuit_nb.training.mlps import open_model, read
+from circuit_nb.training.neurons import neurons_of
 from circuit_nb.training.plan import Plan, fast_bfloat16
 from circuit_nb.training.saving import save, transcoders_of
 from circuit_nb.training.sequences import Batch, Sequences
@@ -92,7 +93,9 @@ def train_transcoders(
     run = json.dumps({**asdict(plan), "model": opened.name, "texts": sequences.digest})
     checkpoints.check(home, run)
     reader = _reader(opened, sequences, plan, keep, progress=progress)
-    coders = Coders(plan, *reader(next(sequences.batches(plan.tokens, _STATISTICS_SEED))))
+    inputs, outputs = reader(next(sequences.batches(plan.tokens, _STATISTICS_SEED)))
+    neurons = neurons_of(opened, inputs) if plan.start == "neurons" else ()
+    coders = Coders(plan, inputs, outputs, neurons)
     _fit(coders, reader, sequences, home, run, progress=progress)
     save(home, transcoders_of(coders), plan, model_name=opened.name)
     checkpoints.remove(home)

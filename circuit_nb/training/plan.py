@@ -43,6 +43,10 @@ class Plan:
     """Whether features write to every later layer too (CLT)."""
     skip: bool = False
     """Whether a linear path runs beside the features (Paulo et al. 2025)."""
+    start: Literal["neurons", "random"] = "neurons"
+    """Where features begin: at what the model's own neurons read and write, those that write most
+    first (random directions for what is left, and where there are no such neurons), or all at
+    random directions."""
     input_hook: str = "mlp.hook_in"
     output_hook: str = "mlp.hook_out"
     epochs: float = 3.0
@@ -75,6 +79,7 @@ class Plan:
                 raise ValueError(f"{name} is {value!r}; give a number above 0.")
         for name, valid in (
             ("activation", ("jumprelu", "topk")),
+            ("start", ("neurons", "random")),
             ("input_hook", INPUT_HOOKS),
             ("output_hook", OUTPUT_HOOKS),
         ):

@@ -88,7 +88,7 @@ def test_what_is_written_computes_what_was_trained(
 @pytest.mark.parametrize("kind", ["topk", "skip"])
 def test_the_loop_is_adam_on_the_squared_error(kind: str, tokenizer: Any, tmp_path: Path) -> None:
     """Beside a plain loop, layer by layer, in PyTorch's own words."""
-    model, plan = tiny("llama", tokenizer), plan_of(kind, epochs=4)
+    model, plan = tiny("llama", tokenizer), plan_of(kind, epochs=4, start="random")
     trained = training.train_transcoders(model, made_texts(), tmp_path, plan, progress=False)
     sequences = Sequences(model, made_texts(), plan.length)
     first = next(sequences.batches(plan.tokens, 2**31))
@@ -289,8 +289,9 @@ def test_a_learned_set_beats_a_random_one(tmp_path: Path) -> None:
     words = ["Dallas", "Oakland", "Houston", "Miami", "Chicago", "Seattle"]
     texts = [f"Fact: the capital of the state containing {word} is" for word in words]
     learned = training.train_transcoders(
-        model, texts * 20, tmp_path, features=96, k=8, tokens=256, epochs=15, progress=False
-    )
+        model, texts * 20, tmp_path, features=96, k=8, tokens=256, epochs=15, progress=False,
+        activation="topk",
+    )  # fmt: skip
     reports = []
     for transcoders in (learned, training.random_like(learned)):
         model.transcoders = transcoders

@@ -199,6 +199,8 @@ PLAN: dict[str, Any] = {
     "tokens": 1024,
     "epochs": 3.5,
 }
+DTYPE = torch.bfloat16 if fast_bfloat16() else torch.float32
+"""In which the model writes and reads texts; it is judged and opened in float32."""
 ROWS, NEW = 128, 96
 """Texts written side by side, and the most tokens that are added to one."""
 CIRCUIT = 100
@@ -274,8 +276,7 @@ def write_texts(work: Path, tokens: int, seed: int) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(work / "model")
-    dtype = torch.bfloat16 if fast_bfloat16() else torch.float32
-    model: Any = AutoModelForCausalLM.from_pretrained(work / "model", dtype=dtype).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(work / "model", dtype=DTYPE).eval()
     found = [[tokenizer.bos_token_id, *tokenizer(text).input_ids] for text in facts()]
     count, began = sum(map(len, found)), time.perf_counter()
     print(f"{count:,} tokens of facts", flush=True)
@@ -340,7 +341,7 @@ def train(work: Path, folder: Path, seed: int, plan: dict[str, Any]) -> None:
         work / "model",
         texts(work, seed)[0],
         folder,
-        dtype=torch.bfloat16 if fast_bfloat16() else torch.float32,
+        dtype=DTYPE,
         keep=work / "kept",
         seed=seed,
         **{**PLAN, **plan},
@@ -415,14 +416,14 @@ def judge(work: Path, folder: Path, seed: int, wanted: int, rows: int) -> None:
 
 def show(work: Path, folder: Path, seed: int, prompt: str) -> None:
     """Open one prompt: its cards, its story, what was measured of it, and a page of it."""
-    model = load(work / "model", folder, device="cpu")
     at = folder / "cards"
     if not (at / "cards.json").is_file():
         began, every = time.perf_counter(), texts(work, seed)[0]
+        model = load(work / "model", folder, device="cpu", dtype=DTYPE)
         cards.compute(model, every, resume=folder / "cards.part").save(at)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"cards in {time.perf_counter() - began:.0f} s, {peak:.2f} GiB at the peak")
-    known = cards.load(at)
+    model, known = load(work / "model", folder, device="cpu"), cards.load(at)
     explorer = explore(model, prompt, cards=known)
     graph = explorer.session.graph
     print(summary(graph, labels=known))

@@ -119,8 +119,8 @@ class Reader:
         readout.fill(text)
         readout.press("Enter")
 
-    def click_node(self, said: str) -> None:
-        """Click the node whose hover text holds `said`."""
+    def point_at(self, said: str) -> tuple[float, float]:
+        """Move the mouse to the node whose hover text holds `said`; returns where that is."""
         place = self.page.evaluate(
             """([said]) => {
               const plots = document.querySelectorAll('.cnb-explorer .js-plotly-plot');
@@ -142,7 +142,11 @@ class Reader:
         assert place is not None, f"no node says {said!r}"
         self.page.mouse.move(place["x"], place["y"])
         self.page.wait_for_timeout(150)
-        self.page.mouse.click(place["x"], place["y"])
+        return place["x"], place["y"]
+
+    def click_node(self, said: str) -> None:
+        """Click the node whose hover text holds `said`."""
+        self.page.mouse.click(*self.point_at(said))
 
     def press(self, panel: str, text: str) -> None:
         """Click a button of a panel."""

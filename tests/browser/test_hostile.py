@@ -51,7 +51,14 @@ def test_in_every_panel(page: Page, lab: Server, folder: Path) -> None:
         page.wait_for_timeout(300)
         harmless(page)
     hover = page.locator(".js-plotly-plot .hoverlayer")
-    wait_until(lambda: "<" in (hover.text_content() or ""), told="hover shows the tag as text")
+
+    def pointed() -> bool:
+        # Away and there again: a redraw after the click takes away what had been shown.
+        page.mouse.move(0, 0)
+        reader.point_at("bold")
+        return "<" in (hover.text_content() or "")
+
+    wait_until(pointed, told="hover shows the tag as text")
     reader.click_node("feature 7,")
     wait_until(lambda: "feature 7" in reader.panel("feature").inner_text(), told="the card")
     reader.turn_to("Feature")

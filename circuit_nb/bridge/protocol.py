@@ -162,7 +162,7 @@ class AttentionPart(Protocol):
 
 
 class MLPPart(Protocol):
-    """An MLP; what has experts lacks some of these."""
+    """An MLP."""
 
     @property
     def W_in(self) -> Tensor:

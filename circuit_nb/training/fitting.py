@@ -93,15 +93,20 @@ def train_transcoders(
     run = json.dumps({**asdict(plan), "model": opened.name, "texts": sequences.digest})
     checkpoints.check(home, run)
     reader = _reader(opened, sequences, plan, keep, progress=progress)
-    inputs, outputs = reader(next(sequences.batches(plan.tokens, _STATISTICS_SEED)))
-    neurons = neurons_of(opened, inputs) if plan.start == "neurons" else ()
-    coders = Coders(plan, inputs, outputs, neurons)
+    coders = _begun(opened, reader, sequences, plan)
     _fit(coders, reader, sequences, home, run, progress=progress)
     save(home, transcoders_of(coders), plan, model_name=opened.name)
     checkpoints.remove(home)
     from circuit_nb.transcoders.formats import open_transcoders
 
     return open_transcoders(home, device=opened.device)
+
+
+def _begun(model: ReplacementModel, reader: Reader, sequences: Sequences, plan: Plan) -> Coders:
+    """Weights before the first step."""
+    inputs, outputs = reader(next(sequences.batches(plan.tokens, _STATISTICS_SEED)))
+    neurons = neurons_of(model, inputs) if plan.start == "neurons" else ()
+    return Coders(plan, inputs, outputs, neurons)
 
 
 def _fit(

@@ -49,9 +49,9 @@ class Kept:
         self._starts = list(accumulate(sequences.counted, initial=0))
         self._shape = (2, len(model.blocks), model.transcoders.d_model)
         folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / f"{name}.activations"
         size = self._starts[-1] * 2 * self._shape[1] * self._shape[2]
-        self._values = _file(self._path, size, torch.bfloat16).view(-1, *self._shape)
+        self._values = _file(folder / f"{name}.activations", size, torch.bfloat16)
+        self._values = self._values.view(-1, *self._shape)
         filled = _file(folder / f"{name}.filled", len(sequences.all), torch.uint8)
         missing = (filled == 0).nonzero()[:, 0].tolist()
         shown = progress and bool(missing)
@@ -73,11 +73,8 @@ class Kept:
         values = torch.stack([torch.stack(each, 1) for each in both], 1).cpu().to(torch.bfloat16)
         spans = self._spans(batch)
         parts = values.split([s.stop - s.start for s in spans])
-        # Written, not assigned: new pages of a mapped file are slow to come into being.
-        with self._path.open("r+b") as file:
-            for span, part in zip(spans, parts, strict=True):
-                file.seek(span.start * self._values[0].nbytes)
-                file.write(part.contiguous().view(torch.uint8).numpy().tobytes())
+        for span, part in zip(spans, parts, strict=True):
+            self._values[span] = part
 
     def _spans(self, batch: Batch) -> list[slice]:
         return [slice(self._starts[row], self._starts[row + 1]) for row in batch.rows]

@@ -140,7 +140,7 @@ def test_the_loop_is_adam_on_the_squared_error(kind: str, tokenizer: Any, tmp_pa
 
 RUN = """
 import sys
-from circuit_nb import ReplacementModel, cards, load, training
+from circuit_nb import load, training
 texts = [[1, *range(5 + i % 7, 14 + i % 7)] for i in range(40)]
 training.train_transcoders(load("atlas", device="cpu"), texts, sys.argv[1], features=64, k=6,
     tokens=80, epochs=float(sys.argv[2]), every=3, bfloat16=False, progress=False,

@@ -123,8 +123,12 @@ function render({ model, el }) {
   const panel = () => el.closest(".cnb-panel");
   const room = () => panel()?.querySelector(".cnb-room");
   const plot = () => room()?.querySelector(".js-plotly-plot");
-  // Plotly's own buttons do the work; only ours are seen and reached by key.
+  // Plotly's own buttons do the work; only ours are seen and reached by key. It lays a turn of the
+  // wheel out a moment later, over what was asked for meanwhile: that waits.
+  let turned = -Infinity;
   const zoom = (how) => {
+    const rest = turned + 200 - performance.now();
+    if (rest > 0) { setTimeout(() => zoom(how), rest); return; }
     const place = { in: '[data-val="in"]', out: '[data-val="out"]', reset: '[data-val="reset"]' };
     plot()?.querySelector(`.modebar ${place[how]}`)?.click();
     if (how === "reset") model.send({ back: true });
@@ -150,7 +154,8 @@ function render({ model, el }) {
   // The page scrolls past the picture until the reader is in it.
   const wheel = (event) => {
     const within = room()?.contains(document.activeElement) || panel()?.hasAttribute("popover");
-    if (!within && !event.ctrlKey) event.stopPropagation();
+    if (within || event.ctrlKey) turned = performance.now();
+    else event.stopPropagation();
   };
   const press = () => {
     room()?.classList.remove("cnb-keyed");

@@ -162,6 +162,24 @@ def test_zoom_by_wheel_buttons_and_keys_and_back(panel: Page) -> None:
     wait_until(lambda: ranges(panel) == WHOLE, told="back by a double click")
 
 
+def test_whole_again_at_once_after_a_turn_of_the_wheel(panel: Page) -> None:
+    """Plotly lays the turn out later, and must not take the whole picture away again."""
+    panel.locator(".cnb-room").focus()
+    panel.evaluate(
+        """() => {
+          const drag = document.querySelector('.js-plotly-plot .nsewdrag');
+          const { x, y, width, height } = drag.getBoundingClientRect();
+          drag.dispatchEvent(new WheelEvent('wheel', { deltaY: -300, bubbles: true,
+            cancelable: true, clientX: x + width / 2, clientY: y + height / 3 }));
+          const seen = window.seen = [];
+          document.querySelector('.js-plotly-plot').on('plotly_relayout', (e) => seen.push(e));
+          document.querySelector('[aria-label="Show the whole picture"]').click();
+        }"""
+    )
+    wait_until(lambda: panel.evaluate("() => window.seen.length") == 2, told="turned and back")
+    assert ranges(panel) == WHOLE
+
+
 def test_arrows_walk_along_edges_and_enter_pins(panel: Page) -> None:
     assert selected(panel) == "output Austin"
     panel.locator(".cnb-room").focus()

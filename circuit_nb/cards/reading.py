@@ -17,7 +17,7 @@ from torch import Tensor
 from circuit_nb.cards.tallies import Tally
 from circuit_nb.cards.types import Example, Key
 from circuit_nb.files import check_writable, said, shown, write_tensors
-from circuit_nb.model.padding import GAPLESS, alike
+from circuit_nb.model.padding import alike
 from circuit_nb.model.replacement import Hook, ReplacementModel
 
 _TOKENS = 1024
@@ -143,7 +143,7 @@ class Reading:
             (block.hook(t.input_hook), partial(take, layer=i))
             for i, block in enumerate(self.model.blocks)
         ]
-        self.model.run(ids.to(self.model.device), [*hooks, GAPLESS], last_only=True)
+        self.model.run(ids.to(self.model.device), hooks, last_only=True)
         cut = t.cut(list(reads.values())) if reads else None
         for layer, x in reads.items():
             tell(layer, x, cut)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from circuit_nb.bridge.passes import Hook
-
 _ALIKE = 0.75
 """How long the shortest sequence of a pass is at least, as a share of the longest: what is padded
 is computed for nothing."""
@@ -27,9 +25,3 @@ def alike(lengths: Sequence[int], tokens: int | None = None) -> list[list[int]]:
             found.append([])
         found[-1].append(i)
     return found
-
-
-GAPLESS: Hook = ("unembed.hook_in", lambda tensor, hook: tensor.contiguous())
-"""For passes over many rows whose logits nobody needs: the last positions reach the unembedding
-without gaps between rows, with which PyTorch copies its weights for every row (24 rows of
-SmolLM2 in bfloat16: seconds in place of 12 ms)."""

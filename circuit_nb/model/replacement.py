@@ -231,7 +231,11 @@ class ReplacementModel:
             ValueError: If there are more tokens than the model's context has.
         """
         self.check_length(token_ids.shape[1])
-        options: dict[str, Any] = {"logits_to_keep": 1} if last_only else {}
+        options: dict[str, Any] = {}
+        if last_only:
+            # By its number: the last one as a slice leaves gaps between rows, with which PyTorch
+            # copies the unembedding for every row. On the CPU, as layers may lie on any device.
+            options["logits_to_keep"] = torch.tensor([token_ids.shape[1] - 1])
         return self._forward(token_ids, hooks, **options)
 
     def _forward(

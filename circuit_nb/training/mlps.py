@@ -13,7 +13,7 @@ from circuit_nb import hub
 from circuit_nb.bridge.opening import open_bridge
 from circuit_nb.bridge.protocol import Tokenizer, parts_of
 from circuit_nb.model.devices import default_device, device_of
-from circuit_nb.model.padding import GAPLESS, alike
+from circuit_nb.model.padding import alike
 from circuit_nb.model.replacement import Hook, ReplacementModel
 from circuit_nb.training.sequences import Batch
 from circuit_nb.transcoders.lazy_files import InMemory
@@ -99,5 +99,5 @@ def _read(
         for name in names
         for block in model.blocks
     ]
-    model.run(token_ids.to(model.device), [*hooks, GAPLESS], last_only=True)
+    model.run(token_ids.to(model.device), hooks, last_only=True)
     return torch.stack([seen[name, block.layer] for name in names for block in model.blocks])

@@ -71,7 +71,7 @@ def test_every_combination_is_what_one_run_gives(atlas: Any, graph: Any, parts: 
         off = [Intervention.ablate(p) for p, is_on in zip(parts, on, strict=True) if not is_on]
         after = intervene(atlas, DALLAS, off).after
         logits = after.logits[-1].astype(np.float64)
-        assert metric == pytest.approx(logits[target] - logits.mean(), abs=1e-6)
+        assert metric == pytest.approx(logits[target] - logits.mean(), rel=1e-6)
         assert answer == after.top[0][0]
     assert found.answers[-1] == " Austin"
     assert dict(zip(found.parts, found.shapley, strict=True))["Texas"] > 1

@@ -47,6 +47,23 @@ def test_a_pass_unembeds_the_last_position_and_the_others_when_asked(
     torch.testing.assert_close(record.logits, own, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_last_positions_of_several_rows_reach_the_unembedding_without_gaps(
+    family: str, tokenizer: Any
+) -> None:
+    """PyTorch copies the unembedding for every row otherwise."""
+    model = tiny(family, tokenizer)
+    seen: list[tuple[bool, int]] = []
+    handle = model.bridge.unembed.register_forward_pre_hook(
+        lambda module, args: seen.append((args[0].is_contiguous(), args[0].shape[1]))
+    )
+    ids = model.tokenize(PROMPT).expand(3, -1)
+    last = model.run(ids, last_only=True)
+    handle.remove()
+    assert seen == [(True, 1)]
+    torch.testing.assert_close(last, model.run(ids)[:, -1:], atol=1e-5, rtol=0)
+
+
 def test_a_special_token_is_prepended_once(model: Any) -> None:
     assert model.tokenize("the capital").tolist() == [1, 3, 4]
     assert model.tokenize("<bos> the capital").tolist() == [1, 3, 4]

@@ -16,7 +16,7 @@ from families import tiny
 from torch.nn import functional as F
 from torch.optim import Adam
 
-from circuit_nb import ReplacementModel, cards, load, training
+from circuit_nb import ReplacementModel, load, training
 from circuit_nb.training import checkpoints
 from circuit_nb.training.coders import Coders
 from circuit_nb.training.firing import Firing
@@ -352,20 +352,3 @@ def test_padding_and_the_ignored_prefix_are_not_trained_on(tokenizer: Any) -> No
     assert not batch.counted[:, 0].any()
     inputs, outputs = read(model, batch, "mlp.hook_in", "mlp.hook_out")
     assert len(inputs) == len(outputs) == 3 and inputs[0].shape == (14, 32)
-
-
-@pytest.mark.parametrize("reader", ["training", "cards"])
-def test_nothing_is_unembedded_with_gaps_between_rows(reader: str, tokenizer: Any) -> None:
-    """PyTorch copies the unembedding for every row then."""
-    model = tiny("llama", tokenizer)
-    seen: list[tuple[bool, torch.Size]] = []
-    handle = model.bridge.unembed.original_component.register_forward_pre_hook(
-        lambda module, args: seen.append((args[0].is_contiguous(), args[0].shape))
-    )
-    if reader == "training":
-        _some(model, plan_of("topk"))
-    else:
-        cards.compute(model, made_texts(), progress=False)
-    handle.remove()
-    assert any(shape[0] > 1 for _, shape in seen)
-    assert all(contiguous for contiguous, _ in seen)

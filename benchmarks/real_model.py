@@ -197,7 +197,7 @@ PLAN: dict[str, Any] = {
     "k": 64,
     "skip": True,
     "tokens": 1024,
-    "epochs": 3.5,
+    "epochs": 4.5,
 }
 DTYPE = torch.bfloat16 if fast_bfloat16() else torch.float32
 """In which the model writes and reads texts; it is judged and opened in float32."""
@@ -316,7 +316,7 @@ def main() -> None:
     parser.add_argument("prompt", nargs="?", default="The capital of France is")
     parser.add_argument("--tokens", type=int, default=200_000)
     parser.add_argument("--prompts", type=int, default=50)
-    parser.add_argument("--rows", type=int, default=2000, help="features kept in judged graphs")
+    parser.add_argument("--rows", type=int, default=5000, help="features kept in judged graphs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--plan", type=json.loads, default={}, help="fields of training.Plan that differ, JSON"

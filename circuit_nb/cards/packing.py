@@ -138,8 +138,8 @@ def pack(cards: Iterable[tuple[Key, FeatureCard]]) -> Packed:
         wide["densities"].append(np.nan if card.density is None else card.density)
         for name, text in zip(texts, (card.label, card.url, card.source), strict=True):
             texts[name].append(text)
-    arrays = {
-        name: np.array(of) for part in (ints, short, floats, wide) for name, of in part.items()
+    arrays = {  # Of the same memory.
+        name: np.asarray(of) for part in (ints, short, floats, wide) for name, of in part.items()
     }
     arrays["keys"] = arrays["keys"].reshape(-1, 2)
     arrays["histograms"] = arrays["histograms"].reshape(-1, 2 * BINS + 1)

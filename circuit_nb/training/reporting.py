@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 _LENGTH, _TOKENS = 128, 1024
-_FEATURES = 2000
 
 Floats = npt.NDArray[np.float64]
 
@@ -136,7 +135,7 @@ def report(
     texts: Iterable[str | Sequence[int]],
     prompts: Iterable[Prompt | AttributionGraph] = (),
     *,
-    max_features: int = _FEATURES,
+    max_features: int | None = 5000,
     each_layer: bool = True,
 ) -> Report:
     """Judge a model's transcoders on texts they were not trained on.
@@ -146,7 +145,7 @@ def report(
             set to them.
         texts: Texts or token ids.
         prompts: Prompts whose graphs are scored, or graphs that there are already.
-        max_features: Rows of each graph that is computed.
+        max_features: Of each graph that is computed, as for `attribute`: scores depend on it.
         each_layer: Whether the loss is measured with one MLP replaced at a time, too: a pass over
             the texts for every layer.
     """

@@ -231,12 +231,9 @@ class ReplacementModel:
             ValueError: If there are more tokens than the model's context has.
         """
         self.check_length(token_ids.shape[1])
-        options: dict[str, Any] = {}
-        if last_only:
-            # By its number: the last one as a slice leaves gaps between rows, with which PyTorch
-            # copies the unembedding for every row. On the CPU, as layers may lie on any device.
-            options["logits_to_keep"] = torch.tensor([token_ids.shape[1] - 1])
-        return self._forward(token_ids, hooks, **options)
+        # An index, on the CPU: after a slice PyTorch copies the unembedding for every row.
+        last: Any = {"logits_to_keep": torch.tensor([token_ids.shape[1] - 1])} if last_only else {}
+        return self._forward(token_ids, hooks, **last)
 
     def _forward(
         self,

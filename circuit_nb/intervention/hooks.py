@@ -255,9 +255,9 @@ class Patch:
         current = edits.base
         if self.freeze != "all":
             transcoder = self.model.transcoders.layers[layer]
-            at = x[edits.rows, edits.positions]
             cut = self.record.cut_at(edits.positions)
-            _, current = transcoder.of_features(at, edits.indices, edits.corrections, cut)
+            read, at = x.flatten(0, 1), edits.rows * x.shape[1] + edits.positions
+            _, current = transcoder.of_features(read, edits.indices, edits.corrections, cut, at)
         change = edits.new_values(edits.base) - current
         self._add(x, layer, edits, edits.positions, change)
 
@@ -265,7 +265,7 @@ class Patch:
         edits = self._generated_edits[layer]
         transcoder = self.model.transcoders.layers[layer]
         cut = self.record.cut_at(torch.full_like(edits.positions, position))
-        _, current = transcoder.of_features(x[edits.rows, 0], edits.indices, cut=cut)
+        _, current = transcoder.of_features(x[:, 0], edits.indices, cut=cut, at=edits.rows)
         holds = (position >= edits.positions) & (position < edits.until)
         change = (edits.new_values(current) - current) * holds
         self._add(x, layer, edits, torch.zeros_like(edits.positions), change)
@@ -296,6 +296,6 @@ class Patch:
         transcoder = self.model.transcoders.layers[layer]
         corrections = self.base.corrections[here].to(x.device)
         cut = self.record.cut_at(positions)
-        pre, acts = transcoder.of_features(x[:, positions], indices, corrections, cut)
+        pre, acts = transcoder.of_features(x, indices, corrections, cut, positions)
         device = self.model.device
         self._seen[layer] = pre.to(device), acts.to(device)

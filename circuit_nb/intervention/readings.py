@@ -77,7 +77,7 @@ def read(model: ReplacementModel, record: Record, features: Sequence[Feature]) -
         positions = torch.tensor([features[i].position for i in here], device=device)
         indices = torch.tensor([features[i].index for i in here], device=device)
         transcoder = model.transcoders.layers[layer]
-        computed, _ = transcoder.of_features(record.reads[layer][positions], indices)
+        computed, _ = transcoder.of_features(record.reads[layer], indices, at=positions)
         said = acts[here].to(device)
         # What is on has its activation for a pre-activation; what is off is not above threshold.
         limit = torch.zeros(()) if transcoder.threshold is None else transcoder.threshold[indices]

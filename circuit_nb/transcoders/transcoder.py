@@ -148,24 +148,29 @@ class LayerTranscoder:
         indices: Tensor,
         correction: Tensor | float = 0.0,
         cut: Tensor | None = None,
+        at: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Pre-activation and activation of one feature for each row, in float32.
 
         Args:
-            x: What the features read, (…, n, d_model).
+            x: What the features read, (…, n, d_model), or (…, tokens, d_model) with `at`.
             indices: Feature index of each of the n rows, (n,).
             correction: Added to the pre-activations before the activation function, (n,): what
                 `pre_activations` said of the same x beyond what this says. TopK needs none.
             cut: As for `activate`, of each row, (…, n).
+            at: Which token each row reads, (n,): TopK computes every feature of a token once,
+                however many of its features are asked for.
 
         Returns:
             Two tensors of shape (…, n).
         """
         if self.k is not None:  # Which features are on depends on all the others.
-            every = self.pre_activations(x)
-            which = indices.expand(every.shape[:-1])[..., None]
-            both = every.gather(-1, which), self.activate(every).gather(-1, which)
-            return both[0][..., 0].float(), both[1][..., 0].float()
+            at = torch.arange(len(indices), device=x.device) if at is None else at
+            tokens, at = at.unique(return_inverse=True)
+            every = self.pre_activations(x[..., tokens, :])
+            pre, acts = (of[..., at, indices].float() for of in (every, self.activate(every)))
+            return pre, acts
+        x = x if at is None else x[..., at, :]
         # Rounded where `pre_activations` rounds: once, after a sum in float32, bias included.
         # The two still differ in the last digit now and then, as their orders of summing do.
         rows = self.encoder_rows(indices)

@@ -127,6 +127,27 @@ def test_topk_keeps_the_largest_pre_activations(tmp_path: Path) -> None:
         torch.testing.assert_close(one[1], acts[:, index])
 
 
+@pytest.mark.parametrize("settings", [{"activation": "topk", "k": 3}, {}], ids=["topk", "jumprelu"])
+def test_features_are_read_at_tokens_each_computed_once(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = open_transcoders(_copy(PLT, tmp_path, **settings)).layers[0]
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 5, 32, generator=draw)
+    at, indices = torch.tensor([4, 0, 0, 2, 4, 4]), torch.tensor([7, 7, 3, 39, 0, 12])
+    expected = layer.of_features(x[:, at], indices)
+    computed: list[int] = []
+    real = type(layer).pre_activations
+    monkeypatch.setattr(
+        type(layer),
+        "pre_activations",
+        lambda own, x: (computed.append(x.shape[-2]), real(own, x))[1],
+    )
+    found = layer.of_features(x, indices, at=at)
+    torch.testing.assert_close(found, expected)
+    assert computed == ([3] if layer.k else [])
+
+
 @pytest.mark.parametrize(
     "kind",
     [

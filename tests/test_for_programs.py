@@ -1,5 +1,6 @@
 """A graph for programs: `to_dict` and `summary`, whose keys are a promise."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -67,3 +68,11 @@ def test_a_summary_in_words_and_as_json() -> None:
 def test_a_summary_needs_no_labels_and_no_groups() -> None:
     told = analysis.summary(small_graph())
     assert f"L{CAPITAL.layer} #{CAPITAL.index}" in str(told) and told.flows == ()
+
+
+def test_a_share_that_is_small_is_not_told_as_nothing() -> None:
+    told = analysis.summary(small_graph())
+    (_, names), *_ = told.paths
+    for share, words in ((0.0002, "under 0.1%"), (0.0, "0.0%"), (0.0321, "3.2%")):
+        said = str(dataclasses.replace(told, paths=((share, names),)))
+        assert f"Path, {words} of the answer" in said

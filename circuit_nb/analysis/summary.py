@@ -71,7 +71,7 @@ class Summary:
 
     def __str__(self) -> str:
         count = self.counts
-        said = ", ".join(f"{t!r} {p:.1%}" for t, p in self.outputs)
+        said = ", ".join(f"{t!r} {_percent(p)}" for t, p in self.outputs)
         lines = [
             f"Prompt: {self.prompt!r}",
             f"The model goes on with {said}.",
@@ -80,13 +80,20 @@ class Summary:
             f"Replacement score {self.scores.replacement:.2f} (influence that comes through "
             f"features), completeness {self.scores.completeness:.2f} (input that is no error).",
         ]
-        lines += [f"Path, {s:.1%} of the answer: {' → '.join(names)}" for s, names in self.paths]
+        lines += [
+            f"Path, {_percent(s)} of the answer: {' → '.join(names)}" for s, names in self.paths
+        ]
         lines += [f"{a} → {b}: {s:+.0%} of its input" for a, b, s in self.flows]
-        lines += [f"Feature {name} ({i}): influence {v:.1%}" for i, name, v in self.features]
+        lines += [f"Feature {name} ({i}): influence {_percent(v)}" for i, name, v in self.features]
         lines += self.evidence
         return "\n".join(lines)
 
     __repr__ = __str__
+
+
+def _percent(share: float) -> str:
+    """With a decimal; what is not nothing is not told as nothing."""
+    return "under 0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
 
 
 def summary(
